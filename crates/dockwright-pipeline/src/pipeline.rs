@@ -1,0 +1,210 @@
+//! The evaluated pipeline: which jobs run for one ref and event, and everything that is known about them before they run.
+
+use indexmap::IndexMap;
+
+use crate::source::Span;
+
+/// What a pipeline is evaluated for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PipelineContext {
+    /// Predefined variables of the project and the pipeline (`CI_COMMIT_BRANCH`, `CI_PIPELINE_SOURCE`, …).
+    pub predefined: IndexMap<String, String>,
+    /// Variables given when the pipeline was started; they win over all of the configuration's.
+    pub variables: IndexMap<String, String>,
+}
+
+/// Jobs that run, in the order of their stages and then of the configuration.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Pipeline {
+    /// `workflow:name`, expanded.
+    pub name: Option<String>,
+    /// Stages that have jobs, in order.
+    pub stages: Vec<String>,
+    pub jobs: Vec<Job>,
+    /// A failed job cancels the others (`workflow:auto_cancel:on_job_failure: all`).
+    pub cancel_on_failure: bool,
+}
+
+impl Pipeline {
+    /// Returns the job of this name.
+    pub fn job(&self, name: &str) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.name == name)
+    }
+}
+
+/// One entry of a pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub name: String,
+    pub stage: String,
+    /// The job's name in the configuration.
+    pub span: Span,
+    pub image: Option<Image>,
+    pub services: Vec<Image>,
+    /// Variables of the configuration that apply, unexpanded, in precedence order without duplicates.
+    pub variables: Vec<Variable>,
+    /// `before_script` and `script`, which share one shell.
+    pub script: Vec<String>,
+    pub after_script: Vec<String>,
+    /// `hooks:pre_get_sources_script`.
+    pub pre_get_sources_script: Vec<String>,
+    /// Absent: the job waits for all earlier stages.
+    pub needs: Option<Vec<Need>>,
+    /// Absent: artifacts of all jobs that it waits for.
+    pub dependencies: Option<Vec<String>>,
+    pub when: When,
+    pub allow_failure: AllowFailure,
+    pub artifacts: Option<Artifacts>,
+    pub cache: Vec<Cache>,
+    pub timeout_secs: Option<u64>,
+    pub retry: Retry,
+    pub tags: Vec<String>,
+    pub interruptible: bool,
+    pub environment: Option<Environment>,
+}
+
+/// An image of a job or of a service. Names hold variables that the runner expands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Image {
+    pub name: String,
+    /// Services only: names separated by commas or spaces.
+    pub alias: Option<String>,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub pull_policy: Vec<String>,
+    pub variables: Vec<Variable>,
+    pub platform: Option<String>,
+    pub user: Option<String>,
+}
+
+/// A variable of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    pub key: String,
+    pub value: String,
+    /// `expand: false`.
+    pub raw: bool,
+}
+
+/// An entry of `needs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    pub job: String,
+    pub artifacts: bool,
+    pub optional: bool,
+    pub span: Span,
+}
+
+/// When a job runs, given how the jobs before it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum When {
+    #[default]
+    OnSuccess,
+    OnFailure,
+    Always,
+    Manual,
+}
+
+impl When {
+    /// Returns GitLab's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OnSuccess => "on_success",
+            Self::OnFailure => "on_failure",
+            Self::Always => "always",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// Which failures of a job do not fail the pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AllowFailure {
+    #[default]
+    Never,
+    Always,
+    ExitCodes(Vec<i32>),
+}
+
+impl AllowFailure {
+    /// Tells whether a failure is allowed; `exit_code` is absent when the script did not get to exit.
+    pub fn allows(&self, exit_code: Option<i32>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::ExitCodes(codes) => exit_code.is_some_and(|code| codes.contains(&code)),
+        }
+    }
+}
+
+/// When a job's artifacts or cache are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum KeepWhen {
+    #[default]
+    OnSuccess,
+    OnFailure,
+    Always,
+}
+
+/// `artifacts`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Artifacts {
+    pub name: Option<String>,
+    pub untracked: bool,
+    pub paths: Vec<String>,
+    pub exclude: Vec<String>,
+    pub when: KeepWhen,
+    pub expire_in: Option<String>,
+    pub reports: Vec<Report>,
+}
+
+/// A report, sent apart from the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// `dotenv`, `junit`, …; for `coverage_report` its format.
+    pub kind: String,
+    pub paths: Vec<String>,
+}
+
+/// An entry of `cache`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    pub key: CacheKey,
+    pub untracked: bool,
+    pub paths: Vec<String>,
+    pub when: KeepWhen,
+    /// `pull-push`, `pull`, `push` or a variable.
+    pub policy: String,
+    pub fallback_keys: Vec<String>,
+}
+
+/// How a cache is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheKey {
+    /// May hold variables; `default` when nothing was written.
+    Text(String),
+    /// A digest of the files' Git blobs; computing it needs the repository.
+    Files { files: Vec<String>, prefix: Option<String> },
+    /// A digest of the last commits that touched the files.
+    FilesCommits { files: Vec<String>, prefix: Option<String> },
+}
+
+/// `retry`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Retry {
+    pub max: u8,
+    /// Failure reasons in GitLab's words; holds `always` for all.
+    pub when: Vec<String>,
+    pub exit_codes: Vec<i32>,
+}
+
+/// `environment`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// Expanded.
+    pub name: String,
+    /// Unexpanded: it may use variables of the job.
+    pub url: Option<String>,
+    pub action: String,
+    pub tier: Option<String>,
+}
