@@ -1,0 +1,118 @@
+//! What a runner was told to do, decided: no defaults are looked up and no environment is read after this.
+
+use std::{path::PathBuf, time::Duration};
+
+use dockwright_job::Variable;
+
+/// Settings of one runner.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// Second line of every trace.
+    pub name: String,
+    /// First characters of the runner's token: part of directory, container and network names.
+    pub short_token: String,
+    /// Identifies this process to the coordinator, `s_…` or `r_…`.
+    pub system_id: String,
+    /// Version and revision printed at the head of every trace.
+    pub version: String,
+    pub revision: String,
+    /// Where shell jobs are checked out. Created when missing.
+    pub builds_dir: PathBuf,
+    /// Where `cache:` archives are kept. Created when missing.
+    pub cache_dir: PathBuf,
+    /// Weaker than the job's own variables; reaches services too.
+    pub environment: Vec<Variable>,
+    /// Each line of a trace begins with the time and its stream, as GitLab's viewer expects since 17.
+    pub timestamps: bool,
+    /// A trace is cut after so many bytes; the job goes on.
+    pub output_limit_bytes: u64,
+    /// How long output may wait before it is sent to the coordinator.
+    pub trace_interval: Duration,
+    /// How long a script has between SIGTERM and SIGKILL.
+    pub grace_period: Duration,
+    pub shell: ShellConfig,
+    pub docker: DockerConfig,
+}
+
+impl RunnerConfig {
+    /// Settings for a runner inside this process, as `dockwright run` wants them.
+    pub fn local(builds_dir: PathBuf, cache_dir: PathBuf, helper_binary: PathBuf) -> Self {
+        Self {
+            name: "local".to_owned(),
+            short_token: "local".to_owned(),
+            system_id: "s_local".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: "local".to_owned(),
+            builds_dir,
+            cache_dir,
+            environment: Vec::new(),
+            timestamps: false,
+            output_limit_bytes: 64 * 1024 * 1024,
+            trace_interval: Duration::from_millis(50),
+            grace_period: Duration::from_secs(10),
+            shell: ShellConfig { with_engine: true },
+            docker: DockerConfig {
+                default_image: None,
+                volumes: vec!["/cache".to_owned()],
+                job_engine_socket: true,
+                dind_certificates: true,
+                pull_policies: vec![PullPolicy::IfNotPresent],
+                privileged: false,
+                wait_for_services: Duration::from_secs(30),
+                helper_binary,
+            },
+        }
+    }
+}
+
+/// Settings for jobs without an image.
+#[derive(Debug, Clone)]
+pub struct ShellConfig {
+    /// Give every job an engine of its own and set `DOCKER_HOST` to it, unless the job sets that itself.
+    pub with_engine: bool,
+}
+
+/// Settings for jobs with an image.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    /// For jobs that name no image. `None` sends them to the shell.
+    pub default_image: Option<String>,
+    /// `/path` keeps a volume there, `source:/path[:mode]` binds; every container of a job gets all of them.
+    pub volumes: Vec<String>,
+    /// Bind the engine's socket into job containers where the engine serves that job alone and no dind service stands in its place.
+    pub job_engine_socket: bool,
+    /// Share the client certificates of a dind service with the job without `/certs/client` being configured.
+    pub dind_certificates: bool,
+    /// Tried in order. A job's own `pull_policy` replaces it.
+    pub pull_policies: Vec<PullPolicy>,
+    /// Job, helper and service containers are privileged.
+    pub privileged: bool,
+    /// How long to wait for a service's port. Zero does not wait.
+    pub wait_for_services: Duration,
+    /// This program, linked statically: it is put into the helper image, which runs it as `dockwright internal helper`.
+    pub helper_binary: PathBuf,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+impl PullPolicy {
+    /// The word used in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::IfNotPresent => "if-not-present",
+            Self::Never => "never",
+        }
+    }
+
+    /// Reads the word used in configuration.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Always, Self::IfNotPresent, Self::Never].into_iter().find(|policy| policy.as_str() == text)
+    }
+}

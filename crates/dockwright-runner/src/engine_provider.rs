@@ -1,0 +1,112 @@
+//! Where a job's Docker engine comes from.
+//!
+//! The runner asks for an engine when a job is prepared and gives it back when the job is cleaned up, whatever happened between.
+//! What an engine is, the runner does not know: an address that speaks the Docker Engine API.
+
+use std::{error::Error, fmt, path::PathBuf};
+
+use dockwright_job::JobId;
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+/// Hands out Docker engines.
+pub trait EngineProvider: Send + Sync + 'static {
+    /// Returns an engine that listens. Dropping the future gives up the request.
+    fn acquire(&self, request: EngineRequest) -> BoxFuture<'_, Result<EngineLease, AcquireEngineError>>;
+}
+
+/// What an engine is for.
+#[derive(Debug, Clone)]
+pub struct EngineRequest {
+    pub job_id: JobId,
+    /// Path with namespace, `group/project`.
+    pub project_path: String,
+    /// The job runs for a protected ref, and may use what protected jobs left in caches.
+    pub protected: bool,
+    /// Access to registries that the job was given.
+    pub registry_credentials: Vec<RegistryCredentials>,
+    /// Host directories that containers may mount under the same path.
+    pub shared_paths: Vec<PathBuf>,
+}
+
+/// A user's access to one registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryCredentials {
+    /// `host[:port]`, without a scheme.
+    pub host: String,
+    pub username: String,
+    pub password: String,
+}
+
+/// The password does not print.
+impl fmt::Debug for RegistryCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.username, self.host)
+    }
+}
+
+/// An engine in use by one job. [`EngineLease::release`] it; a lease that is dropped instead is released in the provider's own time.
+pub struct EngineLease {
+    /// `unix:///path` or `tcp://host:port`.
+    pub endpoint: String,
+    /// The engine serves this job alone, so handing it to the job's containers gives them nothing of anybody else's.
+    pub job_scoped: bool,
+    release: Option<Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>>,
+}
+
+impl EngineLease {
+    /// An engine that needs nothing done afterwards.
+    pub fn unmanaged(endpoint: impl Into<String>) -> Self {
+        Self { endpoint: endpoint.into(), job_scoped: false, release: None }
+    }
+
+    /// An engine made for one job. `release` ends it and returns when nothing of it runs any more.
+    pub fn job_scoped(endpoint: impl Into<String>, release: impl FnOnce() -> BoxFuture<'static, ()> + Send + 'static) -> Self {
+        Self { endpoint: endpoint.into(), job_scoped: true, release: Some(Box::new(release)) }
+    }
+
+    /// Gives the engine back.
+    pub async fn release(mut self) {
+        if let Some(release) = self.release.take() {
+            release().await;
+        }
+    }
+}
+
+impl fmt::Debug for EngineLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineLease").field("endpoint", &self.endpoint).field("job_scoped", &self.job_scoped).finish_non_exhaustive()
+    }
+}
+
+/// Why a job got no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum AcquireEngineError {
+    /// This machine cannot run the engine; `remedy` says what would change that.
+    #[error("this machine cannot run a container engine: {reason}")]
+    Unsupported { reason: String, remedy: Option<String> },
+    #[error("start a container engine for the job")]
+    Start {
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// The same foreign Docker for every job (`--docker-host`).
+#[derive(Debug, Clone)]
+pub struct FixedEndpoint {
+    endpoint: String,
+}
+
+impl FixedEndpoint {
+    /// Takes an address as `DOCKER_HOST` has it, `unix://` or `tcp://`.
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self { endpoint: endpoint.into() }
+    }
+}
+
+impl EngineProvider for FixedEndpoint {
+    fn acquire(&self, _request: EngineRequest) -> BoxFuture<'_, Result<EngineLease, AcquireEngineError>> {
+        let lease = EngineLease::unmanaged(self.endpoint.clone());
+        async move { Ok(lease) }.boxed()
+    }
+}
