@@ -1,0 +1,137 @@
+//! What a killed run leaves behind.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::world::{Client, Identity, World, for_each_world, text, world};
+
+/// A deterministic sequence of delays; the seed is printed so that a failure can be repeated.
+struct Delays(u64);
+
+impl Delays {
+    fn next_millis(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
+
+/// Processes whose environment names this world's home, other than this test.
+fn processes_of(world: &World) -> Vec<String> {
+    let home = world.path().join("home");
+    let needle = format!("DOCKWRIGHT_HOME={}", home.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        // A zombie has neither; it ends with its parent.
+        if environment.split(|byte| *byte == 0).any(|variable| variable == needle.as_bytes()) {
+            found.push(format!("{pid}: {}", String::from_utf8_lossy(&command).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+fn host_mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").expect("mountinfo")
+}
+
+fn host_interfaces() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir("/sys/class/net")
+        .expect("/sys/class/net")
+        .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn host_cgroups() -> Vec<String> {
+    let output = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", "dockwright*"]).output().expect("find runs");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn wait_until_gone(world: &World) {
+    // The kernel ends a namespace's processes after its PID 1; it is quick, and not instant.
+    for _ in 0..500 {
+        if processes_of(world).is_empty() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("still running:\n{}", processes_of(world).join("\n"));
+}
+
+/// `kill -9` of the run at random moments: no process, mount or interface is left, the next start sweeps what lies on disk, and the
+/// store is sound.
+#[test]
+fn killed_at_random_moments() {
+    const KILLS: usize = 50;
+    const SEED: u64 = 20_261_123;
+    // A world of its own: what it asserts must not depend on other tests' runs.
+    let Some(_) = world("faults::killed_at_random_moments", Identity::Caller, Client::Debian) else { return };
+    let world = World::separate(Identity::Caller, Client::Debian);
+    let configuration: &[u8] = b"image: docker:19.03.12
+services: [\"docker:19.03.12-dind\"]
+variables: {DOCKER_TLS_CERTDIR: /certs}
+build:
+  script:
+    - docker login -u $CI_REGISTRY_USER -p $CI_REGISTRY_PASSWORD $CI_REGISTRY
+    - date +%N > stamp
+    - docker build -t $CI_REGISTRY_IMAGE:latest .
+    - docker run -d $CI_REGISTRY_IMAGE:latest sleep 100
+    - docker push $CI_REGISTRY_IMAGE:latest
+";
+    let dockerfile: &[u8] = b"FROM busybox\nCOPY stamp /\nRUN dd if=/dev/zero of=/zeros bs=1k count=2048\nCOPY stamp /again\n";
+    let repository = world.repository("killed", &[(".gitlab-ci.yml", configuration), ("Dockerfile", dockerfile)]);
+    let (mounts, interfaces) = (host_mounts(), host_interfaces());
+    let mut delays = Delays(SEED);
+    for kill in 0..KILLS {
+        let mut run = world
+            .dockwright()
+            .arg("run")
+            .current_dir(&repository)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dockwright starts");
+        let delay = delays.next_millis(2_500);
+        thread::sleep(Duration::from_millis(delay));
+        run.kill().expect("kill");
+        run.wait().expect("wait");
+        wait_until_gone(&world);
+        assert_eq!(host_mounts(), mounts, "kill {kill} after {delay} ms left a mount");
+        assert_eq!(host_interfaces(), interfaces, "kill {kill} after {delay} ms left an interface");
+    }
+    // The next start sweeps and works.
+    let printed = world.run_green(&repository, &[]);
+    assert!(printed.contains("digest: sha256:"), "{printed}");
+    let jobs = fs::read_dir(world.path().join("home/jobs")).map(Iterator::count).unwrap_or(0);
+    assert_eq!(jobs, 0, "scratch directories are left");
+    let own = format!("dockwright-{}", std::process::id());
+    assert!(host_cgroups().iter().all(|path| !path.contains(&own)), "{:?}", host_cgroups());
+    let doctor = world.dockwright().args(["doctor", "--store"]).output().expect("doctor runs");
+    assert!(doctor.status.success(), "{}", text(&doctor));
+}
+
+/// Broken input ends with one clear message, the documented exit code, and nothing half-made.
+#[test]
+fn bad_input_is_explained() {
+    let cases: &[(&str, &[u8], &[&str], i32, &str)] = &[
+        ("broken-yaml", b"build:\n  script: [unclosed\n", &[], 2, ".gitlab-ci.yml"),
+        ("unknown-job", b"build:\n  script: [\"true\"]\n", &["biuld"], 2, "build"),
+        ("missing-image", b"build:\n  image: no.such.registry.invalid/image:1\n  script: [\"true\"]\n", &[], 1, "no.such.registry.invalid/image:1"),
+        ("dockerfile", b"build:\n  image: docker:19.03.12\n  script: [\"docker build .\"]\n", &[], 1, "RNU"),
+    ];
+    for_each_world("faults::bad_input_is_explained", |world| {
+        for (name, configuration, arguments, code, expected) in cases {
+            let repository = world.repository(name, &[(".gitlab-ci.yml", configuration), ("Dockerfile", b"FROM busybox\nRNU true\n")]);
+            let output = world.run(&repository, arguments);
+            assert_eq!(output.status.code(), Some(*code), "{name}:\n{}", text(&output));
+            assert!(text(&output).contains(expected), "{name} does not say `{expected}`:\n{}", text(&output));
+        }
+    });
+}
