@@ -117,21 +117,43 @@ build:
     assert!(doctor.status.success(), "{}", text(&doctor));
 }
 
+/// A broken project and what must be said about it.
+struct Broken {
+    name: &'static str,
+    configuration: &'static str,
+    arguments: &'static [&'static str],
+    exit_code: i32,
+    says: &'static str,
+}
+
+const BROKEN: &[Broken] = &[
+    Broken { name: "broken-yaml", configuration: "build:\n  script: [unclosed\n", arguments: &[], exit_code: 2, says: ".gitlab-ci.yml:" },
+    Broken { name: "unknown-job", configuration: "build:\n  script: [\"true\"]\n", arguments: &["biuld"], exit_code: 2, says: "`build`" },
+    Broken {
+        name: "missing-image",
+        configuration: "build:\n  image: registry.invalid/image:1\n  script: [\"true\"]\n",
+        arguments: &[],
+        exit_code: 1,
+        says: "registry.invalid/image:1",
+    },
+    Broken {
+        name: "dockerfile",
+        configuration: "build:\n  image: docker:19.03.12\n  script: [\"docker build .\"]\n",
+        arguments: &[],
+        exit_code: 1,
+        says: "dockerfile parse error line 2",
+    },
+];
+
 /// Broken input ends with one clear message, the documented exit code, and nothing half-made.
 #[test]
 fn bad_input_is_explained() {
-    let cases: &[(&str, &[u8], &[&str], i32, &str)] = &[
-        ("broken-yaml", b"build:\n  script: [unclosed\n", &[], 2, ".gitlab-ci.yml"),
-        ("unknown-job", b"build:\n  script: [\"true\"]\n", &["biuld"], 2, "build"),
-        ("missing-image", b"build:\n  image: no.such.registry.invalid/image:1\n  script: [\"true\"]\n", &[], 1, "no.such.registry.invalid/image:1"),
-        ("dockerfile", b"build:\n  image: docker:19.03.12\n  script: [\"docker build .\"]\n", &[], 1, "RNU"),
-    ];
     for_each_world("faults::bad_input_is_explained", |world| {
-        for (name, configuration, arguments, code, expected) in cases {
-            let repository = world.repository(name, &[(".gitlab-ci.yml", configuration), ("Dockerfile", b"FROM busybox\nRNU true\n")]);
-            let output = world.run(&repository, arguments);
-            assert_eq!(output.status.code(), Some(*code), "{name}:\n{}", text(&output));
-            assert!(text(&output).contains(expected), "{name} does not say `{expected}`:\n{}", text(&output));
+        for case in BROKEN {
+            let files: &[(&str, &[u8])] = &[(".gitlab-ci.yml", case.configuration.as_bytes()), ("Dockerfile", b"FROM busybox\nRNU true\n")];
+            let output = world.run(&world.repository(case.name, files), case.arguments);
+            assert_eq!(output.status.code(), Some(case.exit_code), "{}:\n{}", case.name, text(&output));
+            assert!(text(&output).contains(case.says), "{} does not say `{}`:\n{}", case.name, case.says, text(&output));
         }
     });
 }

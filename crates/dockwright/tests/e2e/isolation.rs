@@ -14,12 +14,9 @@ fn sixteen_jobs_share_nothing() {
     - docker rm -f $(docker ps -aq)
     - test -z "$(docker ps -aq)"
 "#;
-    let mut configuration = "image: docker:19.03.12\nservices: [\"docker:19.03.12-dind\"]\n\
-                             before_script:\n  - docker pull busybox\n"
-        .to_owned();
-    for number in 1..=16 {
-        configuration.push_str(&format!("job-{number}:{JOB}"));
-    }
+    const SHARED: &str = "image: docker:19.03.12\nservices: [\"docker:19.03.12-dind\"]\nbefore_script:\n  - docker pull busybox\n";
+    let jobs: Vec<String> = (1..=16).map(|number| format!("job-{number}:{JOB}")).collect();
+    let configuration = format!("{SHARED}{}", jobs.concat());
     for_each_world("isolation::sixteen_jobs_share_nothing", |world| {
         let repository = world.repository("sixteen", &[(".gitlab-ci.yml", configuration.as_bytes())]);
         let printed = world.run_green(&repository, &["--jobs", "16"]);

@@ -2,7 +2,8 @@
 
 use crate::world::for_each_world;
 
-const DOCKERFILE: &[u8] = b"FROM busybox\nRUN mkdir /app && echo made-by-run > /app/message\nCOPY script/ /script/\nCMD [\"ls\", \"/mnt\"]\n";
+const DOCKERFILE: &[u8] =
+    b"FROM busybox\nRUN mkdir /app && echo made-by-run > /app/message\nCOPY script/ /script/\nCMD [\"ls\", \"/mnt\"]\n";
 const TESTS: &[u8] = b"#!/bin/sh\nset -e\ngrep -q made-by-run /app/message\necho the tests ran in the image\n";
 
 macro_rules! sample {
@@ -19,7 +20,13 @@ fn files<'a>(configuration: &'a [u8], more: &[(&'a str, &'a [u8])]) -> Vec<(&'a 
 }
 
 fn assert_builds_and_tests(printed: &str) {
-    for expected in ["Server Version:", "Successfully built", "Successfully tagged my-docker-image:latest", "the tests ran in the image", "Job succeeded"] {
+    for expected in [
+        "Server Version:",
+        "Successfully built",
+        "Successfully tagged my-docker-image:latest",
+        "the tests ran in the image",
+        "Job succeeded",
+    ] {
         assert!(printed.contains(expected), "`{expected}` is missing in:\n{printed}");
     }
 }
