@@ -1,0 +1,5 @@
+//! Sandboxes: what surrounds one engine and everything it runs.
+
+mod spec;
+
+pub use spec::{IdMapping, RANGE_IDS, SandboxSpec, SharedPath};
