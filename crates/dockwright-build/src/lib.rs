@@ -1,1 +1,13 @@
-//! placeholder
+//! Dockerfile → image.
+//!
+//! Read in the order of the modules: [`dockerfile`] turns text into stages of instructions without any I/O; [`request`] is what a client
+//! asks for; the solver walks the needed stages, asks [`cache`] whether a step's result is known, and otherwise has it made through
+//! [`backend`], the only door to an engine. [`progress`] is what it tells meanwhile.
+//!
+//! Absent here: HTTP, container names, mounting, starting processes.
+
+pub mod backend;
+pub mod cache;
+pub mod dockerfile;
+pub mod progress;
+pub mod request;
