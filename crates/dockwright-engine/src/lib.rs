@@ -3,9 +3,11 @@
 //! Deliberately absent: GitLab, jobs, YAML.
 
 pub mod api;
+pub mod broker;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod image;
 
 pub use engine::{Engine, EngineSettings};
 pub use error::{EngineError, ErrorKind};
