@@ -5,7 +5,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::event::Events;
+use crate::{
+    broker::{Client, HostFacts},
+    error::Result,
+    event::Events,
+    image::{Images, remove::ImageUser},
+};
 
 /// What the sandbox tells an engine at its start.
 #[derive(Debug, Clone)]
@@ -25,12 +30,25 @@ pub struct Engine {
 struct Inner {
     settings: EngineSettings,
     events: Events,
+    images: Images,
 }
 
 impl Engine {
     /// Makes an engine without containers.
-    pub fn new(settings: EngineSettings) -> Self {
-        Self { inner: Arc::new(Inner { settings, events: Events::default() }) }
+    pub fn new(settings: EngineSettings, broker: Client, facts: &HostFacts) -> Result<Self> {
+        let events = Events::default();
+        let images = Images::new(broker, facts, events.clone(), settings.data_dir.join("tmp"))?;
+        Ok(Self { inner: Arc::new(Inner { settings, events, images }) })
+    }
+
+    /// Returns the engine's images.
+    pub fn images(&self) -> &Images {
+        &self.inner.images
+    }
+
+    /// Returns what containers keep from being removed: the engine has none so far.
+    pub fn image_users(&self) -> Vec<ImageUser> {
+        Vec::new()
     }
 
     /// Returns what the engine was told at its start.

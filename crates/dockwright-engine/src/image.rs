@@ -10,7 +10,10 @@
 //!
 //! An image without names is *dangling*, unless it is an intermediate result of a build, which is shown only on request.
 
+pub(crate) mod load;
 pub mod remove;
+pub(crate) mod save;
+pub(crate) mod spool;
 pub mod stand_in;
 pub mod transfer;
 

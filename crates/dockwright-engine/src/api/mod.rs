@@ -4,6 +4,10 @@
 //! `async fn(Request) -> Result<Response>`. A handler reads the request, calls the engine and shapes the answer for the version asked
 //! for; it holds no state. Here an error kind becomes a status, and nowhere else.
 
+mod archives;
+mod auth;
+mod images;
+mod progress;
 pub mod router;
 mod server;
 pub mod stream;
@@ -22,7 +26,7 @@ pub use stream::{Body, Response};
 
 /// All endpoints. What is not in one of the tables is a page that does not exist.
 pub(crate) fn routes() -> impl Iterator<Item = &'static router::Route> {
-    let families: [&'static [router::Route]; 1] = [system::ROUTES];
+    let families: [&'static [router::Route]; 4] = [system::ROUTES, archives::ROUTES, auth::ROUTES, images::ROUTES];
     families.into_iter().flatten()
 }
 

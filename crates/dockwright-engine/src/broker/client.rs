@@ -79,12 +79,12 @@ impl Client {
     /// Pushes an image under a full name.
     pub async fn push(
         &self,
-        image: &ImageId,
+        image: ImageId,
         reference: &str,
         credentials: Option<Credentials>,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Pushed, BrokerError> {
-        let request = Request::Push { image: image.clone(), reference: reference.to_owned(), credentials };
+        let request = Request::Push { image: image, reference: reference.to_owned(), credentials };
         self.call_with(request, Vec::new(), Some(progress)).await.map(|(pushed, _)| pushed)
     }
 
@@ -119,18 +119,18 @@ impl Client {
     }
 
     /// Has a layer's uncompressed tar written to `to`, which the host closes at the end.
-    pub async fn read_layer(&self, layer: &DiffId, to: OwnedFd) -> Result<(), BrokerError> {
-        self.call_with(Request::ReadLayer { layer: layer.clone() }, vec![to], None).await.map(|((), _)| ())
+    pub async fn read_layer(&self, layer: DiffId, to: OwnedFd) -> Result<(), BrokerError> {
+        self.call_with(Request::ReadLayer { layer }, vec![to], None).await.map(|((), _)| ())
     }
 
     /// Looks a build step up in the cache of this engine's scope. The layers of a hit are granted.
-    pub async fn cache_get(&self, key: &Digest) -> Result<Option<String>, BrokerError> {
-        self.call(Request::CacheGet { key: key.clone() }).await
+    pub async fn cache_get(&self, key: Digest) -> Result<Option<String>, BrokerError> {
+        self.call(Request::CacheGet { key }).await
     }
 
     /// Keeps the result of a build step for later engines of the same scope.
-    pub async fn cache_put(&self, key: &Digest, value: String, layers: &[DiffId]) -> Result<(), BrokerError> {
-        self.call(Request::CachePut { key: key.clone(), value, layers: layers.to_vec() }).await
+    pub async fn cache_put(&self, key: Digest, value: String, layers: &[DiffId]) -> Result<(), BrokerError> {
+        self.call(Request::CachePut { key, value, layers: layers.to_vec() }).await
     }
 
     /// Removes the cache records of this engine's scope.

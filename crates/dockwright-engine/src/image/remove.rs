@@ -65,14 +65,12 @@ impl State {
         }
         let user = users.iter().find(|user| user.image == id);
         match user {
-            Some(user) if !force => {
-                return Err(EngineError::conflict(format!(
-                    "conflict: unable to remove repository reference \"{}\" (must force) - container {} is using its referenced image {}",
-                    name.familiar(),
-                    short(&user.container),
-                    id.short(),
-                )));
-            }
+            Some(user) if !force => Err(EngineError::conflict(format!(
+                "conflict: unable to remove repository reference \"{}\" (must force) - container {} is using its referenced image {}",
+                name.familiar(),
+                short(&user.container),
+                id.short(),
+            ))),
             // The image stays for the container, without names.
             Some(_) => Ok(self.drop_names(id)),
             None => {

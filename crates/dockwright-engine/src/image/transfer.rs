@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use dockwright_store::{ImageId, ImageRef};
 use tokio::sync::mpsc;
 
-use super::{Image, ImageTable, stand_in};
+use super::{
+    Image, ImageTable, Listed,
+    remove::{ImageUser, Removed},
+    stand_in,
+};
 use crate::{
     broker::{Client, Credentials, HostFacts, Progress, Pushed},
     error::{EngineError, Result},
@@ -83,7 +87,7 @@ impl Images {
     pub async fn push(&self, name: &ImageRef, credentials: Option<Credentials>, progress: mpsc::Sender<Progress>) -> Result<Pushed> {
         let missing = |_| EngineError::not_found(format!("An image does not exist locally with the tag: {}", name.familiar_name()));
         let image = self.table.find(&name.familiar()).map_err(missing)?;
-        let pushed = self.broker.push(&image.id(), &name.to_string(), credentials, progress).await?;
+        let pushed = self.broker.push(image.id(), &name.to_string(), credentials, progress).await?;
         self.table.tag(image.id(), &name.with_digest(pushed.digest));
         self.emit("push", name.familiar());
         Ok(pushed)
@@ -102,13 +106,36 @@ impl Images {
         self.emit_about("tag", id.to_string(), name.familiar());
     }
 
+    /// Removes a name, or an image with all its names.
+    pub fn remove(&self, text: &str, force: bool, users: &[ImageUser]) -> Result<Vec<Removed>> {
+        let removed = self.table.remove(text, force, users)?;
+        self.emit_removed(&removed);
+        Ok(removed)
+    }
+
+    /// Removes the images that `unwanted` picks and no container uses. Returns what was removed and the bytes of their layers.
+    pub fn prune(&self, users: &[ImageUser], unwanted: impl Fn(&Listed) -> bool) -> (Vec<Removed>, u64) {
+        let (removed, freed_bytes) = self.table.prune(users, unwanted);
+        self.emit_removed(&removed);
+        (removed, freed_bytes)
+    }
+
+    fn emit_removed(&self, removed: &[Removed]) {
+        for one in removed {
+            match one {
+                Removed::Untagged(name) => self.emit("untag", name.clone()),
+                Removed::Deleted(id) => self.emit("delete", id.clone()),
+            }
+        }
+    }
+
     /// Records an event about an image known by name.
     pub(super) fn emit(&self, action: &str, name: String) {
         self.emit_about(action, name.clone(), name);
     }
 
     /// Records an event about an image known by id.
-    pub(super) fn emit_about(&self, action: &str, actor: String, name: String) {
+    pub(crate) fn emit_about(&self, action: &str, actor: String, name: String) {
         self.events.emit(EventType::Image, action, actor, BTreeMap::from([("name".to_owned(), name)]));
     }
 }
