@@ -1,15 +1,49 @@
 //! From the bytes of `.gitlab-ci.yml` to a pipeline, and to everything that is wrong with it.
 //!
-//! Plain functions over values: no files, network, clock, environment or async. Files come through a loader that the caller gives.
+//! Plain functions over values: no files, network, clock, environment or async. Files come through a [`Loader`] that the caller gives.
 //! User input is never an `Err`: what was understood is returned together with [`Diagnostic`]s.
+//!
+//! ```
+//! use dockwright_pipeline::{PipelineContext, evaluate, has_errors, parse};
+//! use indexmap::IndexMap;
+//!
+//! let files = IndexMap::from([(".gitlab-ci.yml".to_owned(), "test:\n  script: [make]\n".to_owned())]);
+//! let context = PipelineContext::default();
+//! let parsed = parse(".gitlab-ci.yml", &files, &context);
+//! assert!(!has_errors(&parsed.problems));
+//! let (pipeline, problems) = evaluate(&parsed.config, &context);
+//! assert!(problems.is_empty());
+//! assert_eq!(pipeline.jobs[0].script, ["make"]);
+//! ```
 
-mod diagnostic;
-mod pipeline;
 mod source;
 
+mod diagnostic;
+mod render;
+mod suggestion;
+
+mod loader;
+mod yaml;
+
+mod compose;
+mod glob;
+
+mod config;
+mod expression;
+mod keyword;
+
+mod evaluate;
+mod pipeline;
+mod variables;
+
+pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
+pub use evaluate::evaluate;
+pub use loader::{LoadError, Loader};
 pub use pipeline::{
     AllowFailure, Artifacts, Cache, CacheKey, Environment, Image, Job, KeepWhen, Need, Pipeline, PipelineContext, Report, Retry, Variable,
     When,
 };
+pub use render::{Style, render, render_line};
 pub use source::{Position, Source, SourceId, Sources, Span};
+pub use variables::{CircularReference, ExpandableVariable, expand_blank, expand_existing, sort_and_expand};

@@ -1,0 +1,50 @@
+//! From files to one tree: `include`, then `extends`, then `!reference`, in this order, because the order can be observed.
+//!
+//! References see extended jobs; `extends` reaches jobs of every included file; an included file is merged before the file that includes it.
+
+mod extends;
+mod include;
+mod reference;
+
+use std::sync::Arc;
+
+use crate::{
+    diagnostic::Diagnostic,
+    loader::Loader,
+    pipeline::PipelineContext,
+    source::Sources,
+    yaml::{Map, Node, Value},
+};
+
+/// Reads the file at `path` and everything it includes. Returns nothing when the file cannot be understood at all.
+pub(crate) fn compose(
+    path: &str,
+    loader: &dyn Loader,
+    context: &PipelineContext,
+    sources: &mut Sources,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Map> {
+    let merged = include::read(path, loader, context, sources, problems)?;
+    let extended = extends::resolve(&merged, problems);
+    Some(reference::resolve(extended, problems))
+}
+
+/// Merges two values: mappings key by key, anything else is replaced by the later value.
+fn merge(base: &Arc<Node>, over: &Arc<Node>) -> Arc<Node> {
+    match (&base.value, &over.value) {
+        (Value::Map(base_map), Value::Map(over_map)) => Arc::new(Node::new(Value::Map(merge_maps(base_map, over_map)), over.span)),
+        _ => over.clone(),
+    }
+}
+
+fn merge_maps(base: &Map, over: &Map) -> Map {
+    let mut merged = base.clone();
+    for (key, entry) in over {
+        let mut entry = entry.clone();
+        if let Some(earlier) = base.get(key) {
+            entry.value = merge(&earlier.value, &entry.value);
+        }
+        merged.insert(key.clone(), entry);
+    }
+    merged
+}

@@ -1,0 +1,168 @@
+//! From a configuration and a context to the jobs that run: workflow rules, job rules, variables.
+
+use indexmap::IndexMap;
+
+use crate::{
+    config::Config,
+    diagnostic::Diagnostic,
+    keyword::{job::JobConfig, rules::Rule, rules::RuleWhen, variables::Variables},
+    pipeline::{AllowFailure, Job, Need, Pipeline, PipelineContext, When},
+    variables::{expand_blank, expand_existing},
+};
+
+/// Longest name of a pipeline.
+const MAX_NAME_CHARS: usize = 255;
+
+/// Decides which jobs run. Call it with a configuration without errors: what was not understood is missing here.
+pub fn evaluate(config: &Config, context: &PipelineContext) -> (Pipeline, Vec<Diagnostic>) {
+    let mut problems = Vec::new();
+    let Some(workflow_variables) = workflow_variables(config, context) else {
+        problems.push(
+            Diagnostic::error(
+                "filtered-by-workflow-rules",
+                "The pipeline did not run. Review the workflow:rules configuration for the pipeline.",
+            )
+            .help("no rule matches, or the one that does says `when: never`"),
+        );
+        return (Pipeline::default(), problems);
+    };
+    let evaluation = Evaluation { context, workflow_variables };
+    let mut jobs: Vec<Job> = config.jobs.values().filter_map(|job| evaluation.job(job)).collect();
+    let stage_index = |job: &Job| config.stages.iter().position(|stage| *stage == job.stage);
+    jobs.sort_by_key(stage_index);
+    check_needs(&mut jobs, &mut problems);
+    if !config.jobs.is_empty() && jobs.iter().all(|job| matches!(job.stage.as_str(), ".pre" | ".post")) {
+        problems.push(
+            Diagnostic::error(
+                "filtered-by-rules",
+                "The resulting pipeline would have been empty. Review the rules configuration for the relevant jobs.",
+            )
+            .help("no job's rules hold for this ref and source; jobs in `.pre` and `.post` alone make no pipeline"),
+        );
+    }
+    let stages = config.stages.iter().filter(|stage| jobs.iter().any(|job| job.stage == **stage)).cloned().collect();
+    let name = evaluation.pipeline_name(config);
+    (Pipeline { name, stages, jobs, cancel_on_failure: config.workflow.cancel_on_failure }, problems)
+}
+
+/// Returns the variables of the matching workflow rule, or nothing when there is no pipeline.
+fn workflow_variables(config: &Config, context: &PipelineContext) -> Option<Variables> {
+    let Some(rules) = &config.workflow.rules else { return Some(Variables::new()) };
+    let variables = layers(context, &config.variables);
+    let rule = first_match(rules, &variables).filter(|rule| !rule.is_never())?;
+    Some(rule.variables.iter().map(|variable| (variable.key.clone(), variable.clone())).collect())
+}
+
+fn first_match<'r>(rules: &'r [Rule], variables: &IndexMap<String, String>) -> Option<&'r Rule> {
+    rules.iter().find(|rule| rule.condition.as_ref().is_none_or(|condition| condition.is_true(variables)))
+}
+
+/// Predefined variables, the configuration's over them, and those the pipeline was started with over all.
+fn layers(context: &PipelineContext, configured: &Variables) -> IndexMap<String, String> {
+    let mut variables = context.predefined.clone();
+    variables.extend(configured.iter().map(|(name, variable)| (name.clone(), variable.value.clone())));
+    variables.extend(context.variables.clone());
+    variables
+}
+
+struct Evaluation<'a> {
+    context: &'a PipelineContext,
+    workflow_variables: Variables,
+}
+
+impl Evaluation<'_> {
+    /// Returns the job when it is part of the pipeline.
+    fn job(&self, config: &JobConfig) -> Option<Job> {
+        let mut variables = config.variables.clone();
+        for (name, variable) in &self.workflow_variables {
+            // Between the root's variables and the job's own.
+            if !config.own_variables.contains_key(name) {
+                variables.insert(name.clone(), variable.clone());
+            }
+        }
+        let visible = self.visible(config, &variables);
+        let rule = match &config.rules {
+            Some(rules) => Some(first_match(rules, &visible)?),
+            None => None,
+        };
+        let base_when = config.when.unwrap_or_default();
+        let when = match rule.and_then(|rule| rule.when) {
+            Some(RuleWhen::Never) => return None,
+            Some(RuleWhen::Run(when)) => when,
+            None => base_when,
+        };
+        // Only a job-level `when: manual` is allowed to fail by itself; one from a rule is not.
+        let default_allow_failure = if base_when == When::Manual { AllowFailure::Always } else { AllowFailure::Never };
+        let allow_failure =
+            rule.and_then(|rule| rule.allow_failure.clone()).or_else(|| config.allow_failure.clone()).unwrap_or(default_allow_failure);
+        for variable in rule.iter().flat_map(|rule| &rule.variables) {
+            variables.insert(variable.key.clone(), variable.clone());
+        }
+        let visible = self.visible(config, &variables);
+        let mut environment = config.environment.clone();
+        if let Some(environment) = &mut environment {
+            environment.name = expand_blank(&environment.name, &visible);
+            environment.tier = environment.tier.take().map(|tier| expand_blank(&tier, &visible));
+        }
+        Some(Job {
+            name: config.name.clone(),
+            stage: config.stage.clone(),
+            span: config.span,
+            image: config.image.clone(),
+            services: config.services.clone(),
+            variables: variables.into_values().collect(),
+            script: config.script.clone(),
+            after_script: config.after_script.clone(),
+            pre_get_sources_script: config.pre_get_sources_script.clone(),
+            needs: rule.and_then(|rule| rule.needs.clone()).or_else(|| config.needs.clone()),
+            dependencies: config.dependencies.as_ref().map(|names| names.iter().map(|(name, _)| name.clone()).collect()),
+            when,
+            allow_failure,
+            artifacts: config.artifacts.clone(),
+            cache: config.cache.clone(),
+            timeout_secs: config.timeout_secs,
+            retry: config.retry.clone(),
+            tags: config.tags.iter().map(|tag| expand_existing(tag, &visible)).collect(),
+            interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(config.interruptible),
+            environment,
+        })
+    }
+
+    /// Returns the variables that a job's rules see.
+    fn visible(&self, job: &JobConfig, configured: &Variables) -> IndexMap<String, String> {
+        let mut predefined = self.context.predefined.clone();
+        predefined.insert("CI_JOB_NAME".to_owned(), job.name.clone());
+        predefined.insert("CI_JOB_STAGE".to_owned(), job.stage.clone());
+        predefined.insert("CI_NODE_TOTAL".to_owned(), "1".to_owned());
+        layers(&PipelineContext { predefined, variables: self.context.variables.clone() }, configured)
+    }
+
+    fn pipeline_name(&self, config: &Config) -> Option<String> {
+        let mut configured = config.variables.clone();
+        configured.extend(self.workflow_variables.clone());
+        let name = expand_blank(config.workflow.name.as_ref()?, &layers(self.context, &configured));
+        let name: String = name.trim().chars().take(MAX_NAME_CHARS).collect();
+        (!name.is_empty()).then_some(name)
+    }
+}
+
+/// Needed jobs must be part of the pipeline, unless they are optional; those are dropped.
+fn check_needs(jobs: &mut [Job], problems: &mut Vec<Diagnostic>) {
+    let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
+    let is_present = |need: &Need| names.contains(&need.job);
+    for job in jobs {
+        let Some(needs) = &mut job.needs else { continue };
+        for need in needs.iter().filter(|need| !need.optional && !is_present(need)) {
+            let message = format!(
+                "'{}' job needs '{}' job, but '{}' does not exist in the pipeline. This might be because of the only, except, or rules keywords. To need a job that sometimes does not exist in the pipeline, use needs:optional.",
+                job.name, need.job, need.job
+            );
+            problems.push(
+                Diagnostic::error("needs-filtered-job", message)
+                    .at(need.span)
+                    .help(format!("write `- job: {}` with `optional: true`, or give both jobs the same rules", need.job)),
+            );
+        }
+        needs.retain(is_present);
+    }
+}

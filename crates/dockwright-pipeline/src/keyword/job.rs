@@ -1,0 +1,272 @@
+//! A job: its keys, composed with the defaults.
+
+use indexmap::IndexMap;
+
+use super::{
+    Reader, allow_failure,
+    default::{self, Shared},
+    duration, environment,
+    inherit::{self, Inheritance},
+    needs, present,
+    rules::{self, Rule},
+    script, unsupported,
+    variables::{self, Variables},
+};
+use crate::{
+    diagnostic::Diagnostic,
+    pipeline::{AllowFailure, Artifacts, Cache, Environment, Image, Need, Retry, When},
+    source::Span,
+    suggestion::nearest,
+    yaml::{Entry, Map},
+};
+
+const MAX_NAME_CHARS: usize = 255;
+const MAX_TAGS: usize = 49;
+
+const KEYS: &[&str] = &[
+    "script",
+    "before_script",
+    "after_script",
+    "hooks",
+    "run",
+    "stage",
+    "extends",
+    "image",
+    "services",
+    "variables",
+    "rules",
+    "only",
+    "except",
+    "when",
+    "allow_failure",
+    "manual_confirmation",
+    "start_in",
+    "needs",
+    "dependencies",
+    "artifacts",
+    "cache",
+    "tags",
+    "parallel",
+    "retry",
+    "timeout",
+    "interruptible",
+    "resource_group",
+    "environment",
+    "coverage",
+    "release",
+    "id_tokens",
+    "secrets",
+    "identity",
+    "dast_configuration",
+    "pages",
+    "publish",
+    "inherit",
+    "inputs",
+    "trigger",
+];
+
+/// A job before rules decide about it.
+#[derive(Debug, Clone)]
+pub(crate) struct JobConfig {
+    pub(crate) name: String,
+    pub(crate) span: Span,
+    pub(crate) stage: String,
+    /// Where the stage is named; the job's name when it is not.
+    pub(crate) stage_span: Span,
+    pub(crate) image: Option<Image>,
+    pub(crate) services: Vec<Image>,
+    /// Root variables that the job inherits, and its own.
+    pub(crate) variables: Variables,
+    pub(crate) own_variables: Variables,
+    pub(crate) script: Vec<String>,
+    pub(crate) after_script: Vec<String>,
+    pub(crate) pre_get_sources_script: Vec<String>,
+    pub(crate) rules: Option<Vec<Rule>>,
+    pub(crate) when: Option<When>,
+    pub(crate) allow_failure: Option<AllowFailure>,
+    pub(crate) needs: Option<Vec<Need>>,
+    pub(crate) dependencies: Option<Vec<(String, Span)>>,
+    pub(crate) artifacts: Option<Artifacts>,
+    pub(crate) cache: Vec<Cache>,
+    pub(crate) timeout_secs: Option<u64>,
+    pub(crate) retry: Retry,
+    pub(crate) tags: Vec<String>,
+    pub(crate) interruptible: bool,
+    pub(crate) environment: Option<Environment>,
+}
+
+/// What jobs inherit from the root.
+pub(super) struct Inherited<'a> {
+    pub(super) defaults: &'a Shared,
+    pub(super) variables: &'a Variables,
+}
+
+/// Reads a visible job.
+pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited: &Inherited<'_>) -> Option<JobConfig> {
+    let at = format!("jobs:{name}");
+    check_name(reader, name, entry);
+    let map = job_map(reader, name, entry)?;
+    reader.unknown_keys(&at, map, KEYS);
+    unsupported::report_in_job(reader, &at, map);
+    exclusive_keys(reader, &at, map);
+    let inheritance =
+        present(map, "inherit").map_or_else(Inheritance::default, |entry| inherit::read(reader, &format!("{at}:inherit"), &entry.value));
+    let shared = compose(default::read_shared(reader, &format!("{at}:"), map), inherited.defaults, &inheritance);
+    let own_variables = present(map, "variables")
+        .and_then(|entry| variables::read_job(reader, &format!("{at}:variables"), &entry.value))
+        .unwrap_or_default();
+    let main = present(map, "script").map_or_else(Vec::new, |entry| script::read_main(reader, &format!("{at}:script"), entry));
+    let stage = present(map, "stage");
+    check_tags(reader, &at, map);
+    Some(JobConfig {
+        name: name.to_owned(),
+        span: entry.key,
+        stage: stage.and_then(|entry| reader.text(&format!("{at} stage"), &entry.value)).unwrap_or_else(|| "test".to_owned()),
+        stage_span: stage.map_or(entry.key, |entry| entry.value.span),
+        image: shared.image,
+        services: shared.services.unwrap_or_default(),
+        variables: inherited_variables(inherited.variables, &inheritance, &own_variables),
+        own_variables,
+        script: shared.before_script.unwrap_or_default().into_iter().chain(main).collect(),
+        after_script: shared.after_script.unwrap_or_default(),
+        pre_get_sources_script: shared.pre_get_sources_script.unwrap_or_default(),
+        rules: present(map, "rules").and_then(|entry| rules::read_job_rules(reader, &format!("{at}:rules"), name, &entry.value)),
+        when: when(reader, &at, map),
+        allow_failure: present(map, "allow_failure")
+            .and_then(|entry| allow_failure::read(reader, &format!("{at}:allow_failure"), &entry.value)),
+        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), name, &entry.value)),
+        dependencies: present(map, "dependencies").and_then(|entry| dependencies(reader, &at, entry)),
+        artifacts: shared.artifacts,
+        cache: shared.cache.unwrap_or_default(),
+        timeout_secs: present(map, "timeout").and_then(|entry| duration::read_timeout(reader, &format!("{at}:timeout"), &entry.value)),
+        retry: shared.retry.unwrap_or_default(),
+        tags: shared.tags.unwrap_or_default(),
+        interruptible: shared.interruptible.unwrap_or(false),
+        environment: present(map, "environment").and_then(|entry| environment::read(reader, &format!("{at}:environment"), &entry.value)),
+    })
+}
+
+fn check_name(reader: &mut Reader<'_>, name: &str, entry: &Entry) {
+    if !entry.key_is_text {
+        let message = format!("jobs:{name} name should be a symbol");
+        reader.report(Diagnostic::error("job-name", message).at(entry.key).help("put the name in quotes, or give the job a name in words"));
+    }
+    if name.trim().is_empty() {
+        reader.report(Diagnostic::error("job-name", "jobs:job name can't be blank").at(entry.key));
+    }
+    if name.chars().count() > MAX_NAME_CHARS {
+        let message = format!("jobs:job name is too long (maximum is {MAX_NAME_CHARS} characters)");
+        reader.report(Diagnostic::error("job-name", message).at(entry.key));
+    }
+}
+
+/// Returns the keys of a job; anything that GitLab takes for no job is reported.
+fn job_map<'n>(reader: &mut Reader<'_>, name: &str, entry: &'n Entry) -> Option<&'n Map> {
+    let map = entry.value.as_map();
+    if map.is_some_and(|map| ["script", "run", "trigger"].iter().any(|key| present(map, key).is_some())) {
+        return map;
+    }
+    if map.is_some_and(|map| present(map, "needs").is_some()) {
+        let message = format!("jobs:{name} config should contain either a trigger or a needs:pipeline");
+        reader.report(Diagnostic::error("job-without-script", message).at(entry.key).help("add `script`"));
+        return None;
+    }
+    let message = format!("jobs {name} config should implement the script:, run:, or trigger: keyword");
+    let problem = Diagnostic::error("job-without-script", message);
+    let slip = map.and_then(|map| map.iter().find(|(key, _)| !KEYS.contains(&key.as_str()) && nearest(key, ["script"]).is_some()));
+    reader.report(match slip {
+        Some((key, slip)) => problem.at(slip.key).help(format!("did you mean `script` instead of `{key}`?")),
+        None => problem.at(entry.key).help(missing_script_help(name)),
+    });
+    None
+}
+
+fn missing_script_help(name: &str) -> String {
+    if KEYS.contains(&name) {
+        return format!("`{name}` is a keyword of jobs: put it, indented, under a job's name");
+    }
+    match nearest(name, super::root::KEYWORDS.iter().copied()) {
+        Some(keyword) => format!("did you mean the keyword `{keyword}`? Otherwise add `script`, or hide the entry by the name `.{name}`"),
+        None => format!("add `script`, or, if it is only there to be extended, rename it to `.{name}`"),
+    }
+}
+
+fn exclusive_keys(reader: &mut Reader<'_>, at: &str, map: &Map) {
+    for (left, right) in [("script", "run"), ("before_script", "run"), ("after_script", "run"), ("script", "trigger"), ("run", "trigger")] {
+        if let (Some(left_entry), Some(right_entry)) = (present(map, left), present(map, right)) {
+            let message = format!("{at} config these keys cannot be used together: {left}, {right}");
+            reader.report(Diagnostic::error("exclusive-keys", message).at(right_entry.key).also(left_entry.key, "the other one"));
+        }
+    }
+    for key in ["only", "except", "start_in"] {
+        if let (Some(rules), Some(entry)) = (present(map, "rules"), present(map, key)) {
+            let message = format!("{at} config key may not be used with `rules`: {key}");
+            reader.report(Diagnostic::error("exclusive-keys", message).at(entry.key).also(rules.key, "`rules` are here"));
+        }
+    }
+}
+
+fn compose(own: Shared, defaults: &Shared, inheritance: &Inheritance) -> Shared {
+    macro_rules! composed {
+        ($($field:ident from $key:literal),* $(,)?) => {
+            Shared { $($field: own.$field.or_else(|| defaults.$field.clone().filter(|_| inheritance.default.includes($key)))),* }
+        };
+    }
+    composed! {
+        image from "image",
+        services from "services",
+        before_script from "before_script",
+        after_script from "after_script",
+        pre_get_sources_script from "hooks",
+        artifacts from "artifacts",
+        cache from "cache",
+        retry from "retry",
+        tags from "tags",
+        interruptible from "interruptible",
+    }
+}
+
+fn inherited_variables(root: &Variables, inheritance: &Inheritance, own: &Variables) -> Variables {
+    let mut variables: Variables = root
+        .iter()
+        .filter(|(name, _)| inheritance.variables.includes(name))
+        .map(|(name, variable)| (name.clone(), variable.clone()))
+        .collect();
+    variables.extend(own.clone());
+    variables
+}
+
+fn when(reader: &mut Reader<'_>, at: &str, map: &Map) -> Option<When> {
+    const WHEN: &[(&str, Option<When>)] = &[
+        ("on_success", Some(When::OnSuccess)),
+        ("on_failure", Some(When::OnFailure)),
+        ("always", Some(When::Always)),
+        ("manual", Some(When::Manual)),
+        ("delayed", None),
+    ];
+    let entry = present(map, "when")?;
+    let when = reader.one_of(&format!("{at} when"), &entry.value, WHEN)?;
+    if when.is_none() {
+        unsupported::report_delayed(reader, entry.value.span);
+    } else if let Some(start_in) = present(map, "start_in") {
+        reader.report(
+            Diagnostic::error("start-in", format!("{at} start in must be blank")).at(start_in.key).help("it belongs to `when: delayed`"),
+        );
+    }
+    when
+}
+
+fn dependencies(reader: &mut Reader<'_>, at: &str, entry: &Entry) -> Option<Vec<(String, Span)>> {
+    let names = reader.texts(&format!("{at} dependencies"), &entry.value)?;
+    let spans = entry.value.as_list()?.iter().map(|item| item.span);
+    Some(names.into_iter().zip(spans).collect())
+}
+
+fn check_tags(reader: &mut Reader<'_>, at: &str, map: &Map) {
+    if let Some(entry) = present(map, "tags").filter(|entry| entry.value.as_list().is_some_and(|tags| tags.len() > MAX_TAGS)) {
+        reader.report(Diagnostic::error("tags-limit", format!("{at}:tags config must be less than the limit of 50 tags")).at(entry.key));
+    }
+}
+
+/// Jobs by name, in the order of the configuration.
+pub(crate) type Jobs = IndexMap<String, JobConfig>;

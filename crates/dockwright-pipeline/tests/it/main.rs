@@ -1,0 +1,121 @@
+//! Text in, text out: configurations, and the jobs or problems that come of them.
+
+mod compose;
+mod jobs;
+mod problems;
+mod samples;
+mod variables;
+
+use std::fmt::Write as _;
+
+use dockwright_pipeline::{AllowFailure, Diagnostic, Job, Pipeline, PipelineContext, Style, evaluate, has_errors, parse, render};
+use expect_test::Expect;
+use indexmap::IndexMap;
+
+/// What a configuration is evaluated for.
+#[derive(Clone)]
+struct Context(PipelineContext);
+
+impl Context {
+    /// A push to a branch.
+    fn push(branch: &str) -> Self {
+        let pairs = [("CI", "true"), ("CI_COMMIT_BRANCH", branch), ("CI_COMMIT_REF_NAME", branch), ("CI_PIPELINE_SOURCE", "push")];
+        let predefined = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        Self(PipelineContext { predefined, variables: IndexMap::new() })
+    }
+
+    /// Starts the pipeline with a variable.
+    fn with(mut self, key: &str, value: &str) -> Self {
+        self.0.variables.insert(key.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// Evaluates `.gitlab-ci.yml` for a push to `main`.
+#[track_caller]
+fn check(text: &str, expected: Expect) {
+    check_in(text, Context::push("main"), expected);
+}
+
+/// Evaluates `.gitlab-ci.yml` in a context.
+#[track_caller]
+fn check_in(text: &str, context: Context, expected: Expect) {
+    check_files(&[(".gitlab-ci.yml", text)], context, expected);
+}
+
+/// Evaluates `.gitlab-ci.yml` among other files.
+#[track_caller]
+fn check_files(files: &[(&str, &str)], context: Context, expected: Expect) {
+    let files: IndexMap<String, String> =
+        files.iter().map(|(path, text)| ((*path).to_owned(), text.trim_start_matches('\n').to_owned())).collect();
+    let parsed = parse(".gitlab-ci.yml", &files, &context.0);
+    let mut problems = parsed.problems.clone();
+    let mut output = String::new();
+    if !has_errors(&problems) {
+        let (pipeline, more) = evaluate(&parsed.config, &context.0);
+        problems.extend(more);
+        if !has_errors(&problems) {
+            output = show(&pipeline);
+        }
+    }
+    let rendered: Vec<String> = problems.iter().map(|problem: &Diagnostic| render(problem, &parsed.sources, Style::Plain)).collect();
+    let rendered = rendered.join("\n");
+    expected.assert_eq(&if rendered.is_empty() { output } else { format!("{rendered}\n{output}") });
+}
+
+/// One line for each stage and job, and one for each thing worth knowing about a job.
+fn show(pipeline: &Pipeline) -> String {
+    let mut output = String::new();
+    if let Some(name) = &pipeline.name {
+        writeln!(output, "name {name}").expect("writing to a string");
+    }
+    for stage in &pipeline.stages {
+        writeln!(output, "stage {stage}").expect("writing to a string");
+        for job in pipeline.jobs.iter().filter(|job| job.stage == *stage) {
+            writeln!(output, "  {}{}", job.name, attributes(job)).expect("writing to a string");
+            for detail in details(job) {
+                writeln!(output, "    {detail}").expect("writing to a string");
+            }
+        }
+    }
+    output
+}
+
+fn attributes(job: &Job) -> String {
+    let mut output = format!(" when={}", job.when.as_str());
+    match &job.allow_failure {
+        AllowFailure::Never => {}
+        AllowFailure::Always => output.push_str(" allow_failure"),
+        AllowFailure::ExitCodes(codes) => write!(output, " allow_failure={codes:?}").expect("writing to a string"),
+    }
+    if let Some(needs) = &job.needs {
+        let needs: Vec<String> =
+            needs.iter().map(|need| format!("{}{}", need.job, if need.artifacts { "" } else { " (no artifacts)" })).collect();
+        write!(output, " needs={needs:?}").expect("writing to a string");
+    }
+    output
+}
+
+fn details(job: &Job) -> Vec<String> {
+    let mut details = Vec::new();
+    if let Some(image) = &job.image {
+        details.push(format!("image {} entrypoint={:?}", image.name, image.entrypoint));
+    }
+    for service in &job.services {
+        details.push(format!("service {} alias={:?} command={:?}", service.name, service.alias, service.command));
+    }
+    for variable in &job.variables {
+        details.push(format!("{}={:?}{}", variable.key, variable.value, if variable.raw { " raw" } else { "" }));
+    }
+    details.extend(job.script.iter().map(|line| format!("$ {line}")));
+    details.extend(job.after_script.iter().map(|line| format!("after $ {line}")));
+    details.extend(job.artifacts.iter().map(|artifacts| format!("{artifacts:?}")));
+    details.extend(job.cache.iter().map(|cache| format!("{cache:?}")));
+    details.extend(job.dependencies.iter().map(|names| format!("dependencies {names:?}")));
+    details.extend(job.timeout_secs.iter().map(|secs| format!("timeout {secs} s")));
+    if job.retry.max > 0 {
+        details.push(format!("{:?}", job.retry));
+    }
+    details.extend(job.environment.iter().map(|environment| format!("{environment:?}")));
+    details
+}
