@@ -187,6 +187,11 @@ impl<S> Hashing<S> {
         &self.inner
     }
 
+    /// Goes on with another stream.
+    pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Hashing<T> {
+        Hashing { inner: change(self.inner), hash: self.hash, length: self.length }
+    }
+
     /// Returns the inner stream, the digest and the number of bytes that passed.
     pub fn finish(self) -> (S, Digest, u64) {
         (self.inner, Digest(self.hash.finalize().into()), self.length)

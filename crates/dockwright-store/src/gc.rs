@@ -29,11 +29,13 @@ pub struct GcPolicy {
     pub grace_secs: u64,
     /// Build cache entries not used for this long go.
     pub cache_idle_secs: u64,
+    /// Registry uploads not continued for this long go.
+    pub upload_idle_secs: u64,
 }
 
 impl Default for GcPolicy {
     fn default() -> Self {
-        Self { grace_secs: 60 * 60, cache_idle_secs: 30 * DAY_SECS }
+        Self { grace_secs: 60 * 60, cache_idle_secs: 30 * DAY_SECS, upload_idle_secs: DAY_SECS }
     }
 }
 
@@ -80,6 +82,7 @@ impl Store {
         self.inner.sweep_dead_owners()?;
         let mut report = GcReport { images: self.mark(policy)?, ..GcReport::default() };
 
+        self.inner.expire_uploads(policy.upload_idle_secs)?;
         let mut trash = Trash { inner: &self.inner, moved: false };
         self.db().write("remove what was collected", |transaction| trash.take_marked(transaction, &mut report))?;
         self.db().write("remove leftovers", |transaction| trash.take_leftovers(transaction, &mut report))?;

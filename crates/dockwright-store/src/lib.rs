@@ -14,12 +14,16 @@ pub mod reference;
 mod db;
 mod store;
 
+pub mod archive;
 mod blob;
 mod cache;
 mod gc;
 mod image;
 pub mod layer;
 mod lease;
+mod repository;
+mod rootfs;
+mod upload;
 mod verify;
 
 #[cfg(test)]
@@ -36,5 +40,8 @@ pub use layer::{AppliedLayer, ApplyLayerError, CompressError, LayerOrigin};
 pub use lease::Lease;
 pub use manifest::{Descriptor, Document, Index, Manifest};
 pub use reference::ImageRef;
+pub use repository::{ManifestReference, PutManifestError, StoredManifest};
+pub use rootfs::{ImportRootfsError, RootfsOptions};
 pub use store::{OpenError, Store, StoreError};
+pub use upload::Upload;
 pub use verify::{Depth, Problem};

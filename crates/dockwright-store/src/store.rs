@@ -167,6 +167,10 @@ impl Inner {
         self.dir.join("layers").join(diff_id.hex())
     }
 
+    pub(crate) fn upload_path(&self, upload: &str) -> PathBuf {
+        self.dir.join("uploads").join(upload)
+    }
+
     pub(crate) fn subdir(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

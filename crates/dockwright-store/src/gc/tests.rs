@@ -3,7 +3,7 @@
 use super::*;
 use crate::{CacheRefs, Depth, ImageId, ImageRef, LayerOrigin, config::ImageConfig, faults::fail_each_step};
 
-const NO_GRACE: GcPolicy = GcPolicy { grace_secs: 0, cache_idle_secs: DAY_SECS };
+const NO_GRACE: GcPolicy = GcPolicy { grace_secs: 0, cache_idle_secs: DAY_SECS, upload_idle_secs: DAY_SECS };
 
 struct Fixture {
     _dir: tempfile::TempDir,

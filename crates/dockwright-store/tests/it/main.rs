@@ -1,0 +1,4 @@
+//! The store as several processes see it, and as other tools' archives fill it.
+
+mod processes;
+mod skopeo;
