@@ -1,0 +1,165 @@
+//! `run`, `list`, `lint`: the commands about a project's pipeline.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueEnum};
+
+use crate::environment;
+
+/// Run the pipeline, or some of its jobs and what they need
+///
+/// Reads .gitlab-ci.yml of the repository you are in and runs its jobs as GitLab would: stages and needs decide the order, jobs without
+/// `image:` run in your shell, jobs with one in a container. Every job has a Docker engine of its own, reachable in all the ways that
+/// GitLab's documentation describes; a `docker:dind` service costs nothing. Uncommitted changes of tracked files are part of the run.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    dockwright run                              The whole pipeline\n  \
+    dockwright run build                        One job, and the jobs it needs\n  \
+    dockwright run --variable DEPLOY=no         With a pipeline variable\n  \
+    dockwright run --tag v1.2                   As GitLab would for a pushed tag\n  \
+    dockwright run --docker-host unix:///var/run/docker.sock\n                                              \
+    Jobs on a Docker daemon you already have\n  \
+    dockwright run --json | jq .                Events for programs")]
+pub(crate) struct RunArgs {
+    /// Jobs to run; each brings the jobs it needs. Without any, the whole pipeline runs
+    #[arg(value_name = "JOB")]
+    pub(crate) jobs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// How many jobs run at once; without it, as many as the machine has processors
+    #[arg(short = 'j', long = "jobs", env = environment::JOBS, hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) concurrency: Option<u16>,
+    /// Run jobs in containers of this Docker daemon instead of the embedded engine: `unix:///path` or `tcp://host:port`
+    #[arg(long, env = environment::DOCKER_ENDPOINT, hide_env_values = true, value_name = "URL", help_heading = "Where jobs run", conflicts_with = "no_engine")]
+    pub(crate) docker_host: Option<String>,
+    /// Give jobs no Docker: jobs with an image fail, shell jobs run with what the machine has
+    #[arg(long, help_heading = "Where jobs run")]
+    pub(crate) no_engine: bool,
+    /// When to pull the images of jobs and services
+    #[arg(long, env = environment::PULL, hide_env_values = true, value_enum, value_name = "POLICY", help_heading = "Where jobs run")]
+    pub(crate) pull: Option<PullPolicy>,
+    /// Copy the artifacts of every job to this directory, one directory per job
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(crate) keep_artifacts: Option<PathBuf>,
+    /// Print one JSON object per event to standard output
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// Print only failures
+    #[arg(short, long, help_heading = "Output", conflicts_with = "json")]
+    pub(crate) quiet: bool,
+}
+
+/// Show the jobs of the pipeline without running them
+///
+/// Evaluates rules as `dockwright run` would with the same flags, and says for each job whether it would run, wait or be left out.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Print the jobs as one JSON document
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Check .gitlab-ci.yml and point at what is wrong
+///
+/// Ends with 0 when the file is valid, 3 when it is not. Warnings name what GitLab accepts but this version of dockwright does not do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LintArgs {
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Print the problems as one JSON document
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Which project, which state of it, and with which variables.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ProjectArgs {
+    /// The project's directory, or any directory inside it
+    #[arg(short = 'C', long, value_name = "DIR", help_heading = "Pipeline")]
+    pub(crate) directory: Option<PathBuf>,
+    /// The pipeline's configuration file, relative to the project's root
+    #[arg(short, long, value_name = "FILE", help_heading = "Pipeline")]
+    pub(crate) file: Option<PathBuf>,
+    /// Set a pipeline variable; it wins over the variables of the file
+    #[arg(long = "variable", value_name = "KEY=VALUE", help_heading = "Pipeline")]
+    pub(crate) variables: Vec<KeyValue>,
+    /// Set a pipeline variable of type file: in the job, KEY is the path of a copy of PATH
+    #[arg(long = "variable-file", value_name = "KEY=PATH", help_heading = "Pipeline")]
+    pub(crate) variable_files: Vec<KeyValue>,
+    /// Use the last commit only; without it, uncommitted changes of tracked files take part
+    #[arg(long, help_heading = "Pipeline")]
+    pub(crate) committed: bool,
+    /// The event that `rules` see
+    #[arg(long, value_enum, value_name = "EVENT", help_heading = "Pipeline")]
+    pub(crate) event: Option<Event>,
+    /// The branch that `rules` see, instead of the one that is checked out
+    #[arg(long = "ref", alias = "branch", value_name = "BRANCH", help_heading = "Pipeline", conflicts_with = "tag")]
+    pub(crate) branch: Option<String>,
+    /// Behave as for a pushed tag of this name
+    #[arg(long, value_name = "TAG", help_heading = "Pipeline")]
+    pub(crate) tag: Option<String>,
+}
+
+/// A `KEY=VALUE` argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyValue {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for KeyValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write KEY=VALUE"))?;
+        let starts_well = key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+        if !starts_well || !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(format!("`{key}` is not a variable name: letters, digits and underscores, not starting with a digit"));
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// What made the pipeline (`CI_PIPELINE_SOURCE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Event {
+    #[default]
+    Push,
+    Web,
+    Schedule,
+    Api,
+    Trigger,
+}
+
+/// GitLab's pull policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PullPolicy {
+    /// Ask the registry every time
+    Always,
+    /// Pull what is not here yet
+    #[default]
+    IfNotPresent,
+    /// Use only what is here
+    Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_keep_everything_after_the_first_equals_sign() {
+        let parsed: KeyValue = "URL=http://a/?b=c".parse().expect("the argument parses");
+        assert_eq!((parsed.key.as_str(), parsed.value.as_str()), ("URL", "http://a/?b=c"));
+    }
+
+    #[test]
+    fn variable_names_are_checked() {
+        for wrong in ["A", "=x", "1A=x", "a b=x", "A-B=x"] {
+            assert!(wrong.parse::<KeyValue>().is_err(), "{wrong} was accepted");
+        }
+    }
+}
