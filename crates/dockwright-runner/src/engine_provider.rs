@@ -3,7 +3,7 @@
 //! The runner asks for an engine when a job is prepared and gives it back when the job is cleaned up, whatever happened between.
 //! What an engine is, the runner does not know: an address that speaks the Docker Engine API.
 
-use std::{error::Error, fmt, path::PathBuf};
+use std::{error::Error, fmt, path::PathBuf, sync::Mutex};
 
 use dockwright_job::JobId;
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -50,23 +50,36 @@ pub struct EngineLease {
     pub endpoint: String,
     /// The engine serves this job alone, so handing it to the job's containers gives them nothing of anybody else's.
     pub job_scoped: bool,
-    release: Option<Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>>,
+    /// Where this program is in the engine's own file system. The helper container then gets it by a bind instead of in an image.
+    pub program: Option<String>,
+    /// Called once; the lock only makes a lease shareable.
+    release: Mutex<Option<Release>>,
 }
+
+type Release = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
 impl EngineLease {
     /// An engine that needs nothing done afterwards.
     pub fn unmanaged(endpoint: impl Into<String>) -> Self {
-        Self { endpoint: endpoint.into(), job_scoped: false, release: None }
+        Self { endpoint: endpoint.into(), job_scoped: false, program: None, release: Mutex::new(None) }
     }
 
     /// An engine made for one job. `release` ends it and returns when nothing of it runs any more.
     pub fn job_scoped(endpoint: impl Into<String>, release: impl FnOnce() -> BoxFuture<'static, ()> + Send + 'static) -> Self {
-        Self { endpoint: endpoint.into(), job_scoped: true, release: Some(Box::new(release)) }
+        Self { endpoint: endpoint.into(), job_scoped: true, program: None, release: Mutex::new(Some(Box::new(release))) }
+    }
+
+    /// Tells where this program is in the engine's own file system.
+    #[must_use]
+    pub fn with_program(mut self, path: impl Into<String>) -> Self {
+        self.program = Some(path.into());
+        self
     }
 
     /// Gives the engine back.
-    pub async fn release(mut self) {
-        if let Some(release) = self.release.take() {
+    pub async fn release(self) {
+        let release = self.release.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(release) = release {
             release().await;
         }
     }

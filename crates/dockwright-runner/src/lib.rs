@@ -9,12 +9,23 @@
 
 pub mod config;
 pub mod coordinator;
+mod dispatcher;
 pub mod engine_provider;
 pub mod event;
+mod executor;
+pub mod helper;
+mod hint;
+mod job_run;
+mod outcome;
 pub mod phase;
+mod script;
+mod sources;
+mod trace;
+mod variables;
 
 pub use config::RunnerConfig;
 pub use coordinator::{Coordinator, CoordinatorError};
+pub use dispatcher::Runner;
 pub use engine_provider::{AcquireEngineError, EngineLease, EngineProvider, EngineRequest, FixedEndpoint};
 pub use event::RunnerEvent;
 pub use phase::Phase;

@@ -1,0 +1,123 @@
+//! `artifacts:` and `dependencies`: archives that go through the coordinator.
+
+use std::path::Path;
+
+use dockwright_job::{Artifact, ArtifactFormat, Dependency};
+
+use super::{Work, cache::applies};
+use crate::{
+    Phase,
+    coordinator::ArtifactUpload,
+    executor::{ExecuteError, HelperFiles},
+    helper::{HelperRequest, Selection},
+    outcome::{self, Failure},
+};
+
+impl Work<'_> {
+    pub(super) async fn download_artifacts(&mut self) -> Result<(), Failure> {
+        let dependencies = self.context.payload.dependencies.clone();
+        let with_archive: Vec<Dependency> =
+            dependencies.into_iter().filter(|dependency| !dependency.artifacts_file.filename.is_empty()).collect();
+        if with_archive.is_empty() {
+            return Ok(());
+        }
+        self.start(&Phase::DownloadArtifacts).await;
+        let mut result = Ok(());
+        for dependency in &with_archive {
+            self.context.trace.info(format!("Downloading artifacts for {} ({})...", dependency.name, dependency.id)).await;
+            result = self.download(dependency).await;
+            if result.is_err() {
+                break;
+            }
+            self.context.trace.line(format!("Downloading artifacts from coordinator... ok        id={}", dependency.id)).await;
+        }
+        self.end(&Phase::DownloadArtifacts).await;
+        result
+    }
+
+    async fn download(&mut self, dependency: &Dependency) -> Result<(), Failure> {
+        let directory = temporary_directory()?;
+        let file = directory.path().join("artifacts.zip");
+        let attempts = self.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS");
+        let mut attempt = 1;
+        loop {
+            match self.job.runner.coordinator.download_artifacts(dependency, &file).await {
+                Ok(()) => break,
+                Err(error) if attempt < attempts => self.context.trace.warning(outcome::chain(&error)).await,
+                Err(error) => return Err(error.into()),
+            }
+            attempt += 1;
+        }
+        let request = HelperRequest::ExtractZip { directory: self.context.directories.project.clone().into() };
+        let files = HelperFiles { input: Some(file), output: None };
+        Ok(self.executor.run_helper(&self.context, request, files, &self.stops.job).await?)
+    }
+
+    pub(super) async fn upload_artifacts(&mut self, success: bool) -> Result<(), Failure> {
+        let artifacts: Vec<Artifact> =
+            self.context.payload.artifacts.iter().filter(|artifact| applies(artifact.when, success)).cloned().collect();
+        if artifacts.is_empty() {
+            return Ok(());
+        }
+        let phase = if success { Phase::UploadArtifactsOnSuccess } else { Phase::UploadArtifactsOnFailure };
+        self.start(&phase).await;
+        let mut result = Ok(());
+        for artifact in artifacts {
+            self.context.trace.info("Uploading artifacts...").await;
+            if let Err(failure) = self.upload(artifact).await {
+                self.context.trace.warning(failure.message()).await;
+                // The others are worth having all the same.
+                result = result.and(Err(failure));
+            }
+        }
+        self.end(&phase).await;
+        result
+    }
+
+    async fn upload(&mut self, artifact: Artifact) -> Result<(), Failure> {
+        let directory = temporary_directory()?;
+        let file = directory.path().join("upload");
+        let expand = |texts: &[String]| texts.iter().map(|text| self.context.variables.expand(text)).collect();
+        let selection = Selection {
+            directory: self.context.directories.project.clone().into(),
+            paths: expand(&artifact.paths),
+            exclude: expand(&artifact.exclude),
+            untracked: artifact.untracked,
+        };
+        let request = HelperRequest::Archive { selection, format: artifact.artifact_format };
+        let files = HelperFiles { input: None, output: Some(file.clone()) };
+        self.executor.run_helper(&self.context, request, files, &self.stops.job).await?;
+        if is_empty(&file).await? {
+            self.context.trace.error("No files to upload").await;
+            return Ok(());
+        }
+        let filename = file_name(&artifact, &self.context.variables.expand(&artifact.name));
+        let kind = if artifact.artifact_type.is_empty() { "archive" } else { artifact.artifact_type.as_str() };
+        let line = format!("Uploading artifacts as \"{kind}\" to coordinator... ok  id={}", self.job.access.id);
+        let upload = ArtifactUpload { artifact: artifact.clone(), filename, file };
+        self.job.runner.coordinator.upload_artifacts(&self.job.access, upload).await?;
+        self.context.trace.line(line).await;
+        Ok(())
+    }
+}
+
+fn temporary_directory() -> Result<tempfile::TempDir, Failure> {
+    tempfile::tempdir().map_err(|source| Failure::Internal { action: "create a temporary directory", source })
+}
+
+async fn is_empty(file: &Path) -> Result<bool, ExecuteError> {
+    Ok(tokio::fs::metadata(file).await.map_err(ExecuteError::file("read", file))?.len() == 0)
+}
+
+fn file_name(artifact: &Artifact, name: &str) -> String {
+    let name = match (name, artifact.artifact_type.as_str()) {
+        ("", "" | "archive") => "artifacts",
+        ("", kind) => kind,
+        (name, _) => name,
+    };
+    match artifact.artifact_format {
+        ArtifactFormat::Zip => format!("{name}.zip"),
+        ArtifactFormat::Gzip => format!("{name}.gz"),
+        ArtifactFormat::Raw => name.to_owned(),
+    }
+}

@@ -1,0 +1,256 @@
+//! A job's sources: a git checkout, made by the runner on its own machine.
+//!
+//! The docker executor sends the result into the job's volume, so that neither the job's image nor the helper needs git. Two things
+//! differ from an ordinary clone: hooks and templates of the machine's user are not used, and a repository given as a local path is
+//! asked for the exact commit even where no branch holds it (a pipeline of the working tree).
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use dockwright_job::GitInfo;
+use tokio::{fs, io::AsyncRead, process::Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    executor::{ExecuteError, pump},
+    trace::{Stream, Trace},
+    variables::JobVariables,
+};
+
+/// Variables of git that would point it at another repository than the one meant.
+const FOREIGN_VARIABLES: [&str; 6] =
+    ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR"];
+
+/// `GIT_STRATEGY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    Fetch,
+    Clone,
+    None,
+    Empty,
+}
+
+impl Strategy {
+    /// Returns what the job asks for, or the word that is none.
+    pub(crate) fn of(variables: &JobVariables, allow_fetch: bool) -> Result<Self, String> {
+        match variables.text("GIT_STRATEGY") {
+            "fetch" => Ok(Self::Fetch),
+            "clone" => Ok(Self::Clone),
+            "none" => Ok(Self::None),
+            "empty" => Ok(Self::Empty),
+            "" if allow_fetch => Ok(Self::Fetch),
+            "" => Ok(Self::Clone),
+            other => Err(other.to_owned()),
+        }
+    }
+}
+
+/// One checkout.
+pub(crate) struct Checkout<'a> {
+    pub(crate) info: &'a GitInfo,
+    pub(crate) variables: &'a JobVariables,
+    pub(crate) strategy: Strategy,
+    pub(crate) directory: &'a Path,
+    pub(crate) trace: &'a Trace,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+impl Checkout<'_> {
+    /// Brings the directory to the job's commit.
+    pub(crate) async fn run(&self) -> Result<(), ExecuteError> {
+        match self.strategy {
+            Strategy::None => {
+                self.trace.info("Skipping Git repository setup").await;
+                self.create_directory().await?;
+            }
+            Strategy::Empty => {
+                self.trace.info("Skipping Git repository setup and creating an empty build directory").await;
+                self.remove_directory().await?;
+                self.create_directory().await?;
+                return Ok(());
+            }
+            Strategy::Clone => {
+                self.remove_directory().await?;
+                self.fetch().await?;
+            }
+            Strategy::Fetch => self.fetch().await?,
+        }
+        if self.strategy == Strategy::None && !self.directory.join(".git").exists() {
+            return Ok(());
+        }
+        self.checkout().await?;
+        self.submodules().await
+    }
+
+    async fn create_directory(&self) -> Result<(), ExecuteError> {
+        fs::create_dir_all(self.directory).await.map_err(ExecuteError::file("create", self.directory))
+    }
+
+    async fn remove_directory(&self) -> Result<(), ExecuteError> {
+        match fs::remove_dir_all(self.directory).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ExecuteError::file("remove", self.directory)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn fetch(&self) -> Result<(), ExecuteError> {
+        let depth = self.info.depth;
+        match depth {
+            0 => self.trace.info("Fetching changes...").await,
+            _ => self.trace.info(format!("Fetching changes with git depth set to {depth}...")).await,
+        }
+        self.create_directory().await?;
+        self.remove_stale_locks().await;
+        self.initialise().await?;
+
+        let mut arguments: Vec<String> = Vec::new();
+        arguments.extend(["fetch".to_owned(), "origin".to_owned(), "--no-recurse-submodules".to_owned()]);
+        if is_local(&self.info.repo_url) {
+            // The server side runs as a child of ours and does not see our settings unless they are in its command.
+            let server = "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack";
+            arguments.push(format!("--upload-pack={server}"));
+        }
+        match self.info.refspecs.is_empty() {
+            true => arguments.push(format!("+{}:refs/pipelines/{}", self.info.sha, self.info.sha)),
+            false => arguments.extend(self.info.refspecs.iter().cloned()),
+        }
+        if depth > 0 {
+            arguments.extend(["--depth".to_owned(), depth.to_string()]);
+        } else if self.directory.join(".git/shallow").exists() {
+            arguments.push("--unshallow".to_owned());
+        }
+        arguments.extend(flags(self.variables, "GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"));
+        self.git(&arguments).await
+    }
+
+    async fn initialise(&self) -> Result<(), ExecuteError> {
+        let fresh = !self.directory.join(".git").exists();
+        let format = if self.info.repo_object_format.is_empty() { "sha1" } else { &self.info.repo_object_format };
+        self.git(&["init", "--quiet", "--template=", &format!("--object-format={format}")]).await?;
+        let url = self.info.repo_url.as_str();
+        if fresh {
+            self.git(&["remote", "add", "origin", url]).await?;
+            self.trace.info("Created fresh repository.").await;
+            return Ok(());
+        }
+        self.git(&["remote", "set-url", "origin", url]).await
+    }
+
+    /// Left by a git of an earlier job that was killed.
+    async fn remove_stale_locks(&self) {
+        for name in ["index.lock", "shallow.lock", "HEAD.lock", "config.lock", "hooks/post-checkout"] {
+            let _ = fs::remove_file(self.directory.join(".git").join(name)).await;
+        }
+    }
+
+    async fn checkout(&self) -> Result<(), ExecuteError> {
+        if self.variables.is_true("GIT_CHECKOUT") == Some(false) {
+            self.trace.info("Skipping Git checkout").await;
+            return Ok(());
+        }
+        let sha = self.info.sha.as_str();
+        let short = sha.get(..8).unwrap_or(sha);
+        self.trace.info(format!("Checking out {short} as detached HEAD (ref is {})...", self.info.ref_name)).await;
+        self.git(&["-c", "submodule.recurse=false", "-c", "index.version=2", "checkout", "-f", "-q", sha]).await?;
+        let clean = flags(self.variables, "GIT_CLEAN_FLAGS", "-ffdx");
+        if !clean.is_empty() {
+            let arguments: Vec<String> = ["clean".to_owned(), "-q".to_owned()].into_iter().chain(clean).collect();
+            self.git(&arguments).await?;
+        }
+        Ok(())
+    }
+
+    async fn submodules(&self) -> Result<(), ExecuteError> {
+        let recursive = match self.variables.text("GIT_SUBMODULE_STRATEGY") {
+            "" | "none" => {
+                self.trace.info("Skipping Git submodules setup").await;
+                return Ok(());
+            }
+            "normal" => false,
+            "recursive" => true,
+            other => return Err(ExecuteError::GitStrategy { variable: "GIT_SUBMODULE_STRATEGY", value: other.to_owned() }),
+        };
+        let how = if recursive { "recursively " } else { "" };
+        self.trace.info(format!("Updating/initializing submodules {}...", how.trim_end()).replace(" ...", "...")).await;
+        let mut update = vec!["submodule", "update", "--init", "--force"];
+        if recursive {
+            update.push("--recursive");
+        }
+        self.git(&["submodule", "sync", "--quiet"]).await?;
+        self.git(&update).await
+    }
+
+    async fn git(&self, arguments: &[impl AsRef<str>]) -> Result<(), ExecuteError> {
+        let mut command = Command::new("git");
+        command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.autoDetach=false"]);
+        command.args(["-c", "init.defaultBranch=none", "-c", "advice.detachedHead=false"]);
+        command.args(arguments.iter().map(AsRef::as_ref));
+        command.current_dir(self.directory).env("GIT_TERMINAL_PROMPT", "0").env("GCM_INTERACTIVE", "Never");
+        FOREIGN_VARIABLES.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let what = arguments.iter().map(AsRef::as_ref).find(|argument| !argument.starts_with('-') && !argument.contains('='));
+        let subcommand = what.unwrap_or_default().to_owned();
+
+        let mut child = command.spawn().map_err(ExecuteError::file("run", "git"))?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let output = async { tokio::join!(show(stdout, self.trace, Stream::Stdout), show(stderr, self.trace, Stream::Stderr)) };
+        let status = tokio::select! {
+            (_, status) = async { tokio::join!(output, child.wait()) } => status.map_err(ExecuteError::file("wait for", "git"))?,
+            () = self.stop.cancelled() => return Err(ExecuteError::Stopped),
+        };
+        match status.success() {
+            true => Ok(()),
+            false => Err(ExecuteError::Git { subcommand, status: status.to_string() }),
+        }
+    }
+}
+
+async fn show(output: impl AsyncRead + Unpin, trace: &Trace, stream: Stream) {
+    // Output that cannot be read any more is not worth a job.
+    let _ = pump(output, trace, stream).await;
+}
+
+/// Words of a variable, its default when it is not set, none for `none`.
+fn flags(variables: &JobVariables, key: &str, default: &str) -> Vec<String> {
+    let text = match variables.text(key) {
+        "" => default,
+        "none" => "",
+        text => text,
+    };
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn is_local(url: &str) -> bool {
+    url.starts_with('/') || url.starts_with("file://")
+}
+
+/// Returns the path of a project below a builds directory: from the payload, else from the address, else a number.
+pub(crate) fn project_slug(info: &GitInfo, full_path: &str, project_id: u64) -> PathBuf {
+    let safe = |text: &str| {
+        let path = text.trim_matches('/').trim_end_matches(".git");
+        let fits = !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        fits.then(|| PathBuf::from(path))
+    };
+    let from_url = || url::Url::parse(&info.repo_url).ok().filter(url::Url::has_host).and_then(|url| safe(url.path()));
+    safe(full_path).or_else(from_url).unwrap_or_else(|| PathBuf::from(format!("project-{project_id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs() {
+        let info = |url: &str| GitInfo { repo_url: url.to_owned(), ..GitInfo::default() };
+        let slug = |url: &str, path: &str| project_slug(&info(url), path, 7).display().to_string();
+        assert_eq!(slug("/home/me/project", "group/project"), "group/project");
+        assert_eq!(slug("https://t:x@gitlab.example/a/b.git", ""), "a/b");
+        assert_eq!(slug("/home/me/project", ""), "project-7");
+        assert_eq!(slug("", "../../etc"), "project-7");
+    }
+}
