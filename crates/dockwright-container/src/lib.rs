@@ -14,7 +14,14 @@
 //! Everything is synchronous. This crate knows no images, names or HTTP, and it is the only one with `unsafe`: system calls that rustix
 //! does not offer are in `sys`, each with its reason.
 
+pub mod internal;
+pub mod network;
 pub mod process;
+pub mod rootless;
 pub mod sandbox;
 pub mod socket;
 pub mod spawner;
+
+mod cgroup;
+mod mount;
+mod sys;

@@ -6,6 +6,7 @@
 
 mod client;
 mod protocol;
+pub(crate) mod server;
 
 pub use client::{SpawnerClient, SpawnerError, Stdio};
 pub(crate) use protocol::{Answer, Failure, Message, Request, Response, TreeRequest};
