@@ -7,6 +7,7 @@ pub mod broker;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod host;
 pub mod image;
 
 pub use engine::{Engine, EngineSettings};

@@ -16,7 +16,7 @@ use crate::{
         version::ApiVersion,
     },
     error::{EngineError, Result},
-    image::{Listed, Pulled, parse_reference, remove::Removed},
+    image::{Listed, Pulled, parse_reference},
 };
 
 pub(super) const ROUTES: &[Route] = &[

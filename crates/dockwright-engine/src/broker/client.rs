@@ -22,7 +22,7 @@ use super::{
     frame::{self, Frame, FrameReader},
     message::{
         Answer, Body, BrokerError, BrokerErrorKind, Credentials, DistributionRecord, Envelope, HostFacts, ImageRecord, LayerRecord,
-        LogLevel, LoggedIn, Progress, Pruned, Pushed, Request,
+        LogLevel, LoggedIn, Progress, Pruned, Pushed, Request, TarOrigin,
     },
 };
 
@@ -84,7 +84,7 @@ impl Client {
         credentials: Option<Credentials>,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Pushed, BrokerError> {
-        let request = Request::Push { image: image, reference: reference.to_owned(), credentials };
+        let request = Request::Push { image, reference: reference.to_owned(), credentials };
         self.call_with(request, Vec::new(), Some(progress)).await.map(|(pushed, _)| pushed)
     }
 
@@ -108,9 +108,9 @@ impl Client {
         Ok(descriptors)
     }
 
-    /// Gives the host a new layer: `tar` is read to its end. The layer is then granted to this engine.
-    pub async fn commit_layer(&self, tar: OwnedFd) -> Result<LayerRecord, BrokerError> {
-        self.call_with(Request::CommitLayer {}, vec![tar], None).await.map(|(layer, _)| layer)
+    /// Gives the host a new layer: `tar` is a pipe, which is read to its end. The layer is then granted to this engine.
+    pub async fn commit_layer(&self, tar: OwnedFd, origin: TarOrigin) -> Result<LayerRecord, BrokerError> {
+        self.call_with(Request::CommitLayer { origin }, vec![tar], None).await.map(|(layer, _)| layer)
     }
 
     /// Keeps an image configuration whose layers are granted to this engine.
@@ -118,7 +118,7 @@ impl Client {
         self.call(Request::PutImage { config }).await
     }
 
-    /// Has a layer's uncompressed tar written to `to`, which the host closes at the end.
+    /// Has a layer's uncompressed tar written to the pipe `to`, which the host closes at the end.
     pub async fn read_layer(&self, layer: DiffId, to: OwnedFd) -> Result<(), BrokerError> {
         self.call_with(Request::ReadLayer { layer }, vec![to], None).await.map(|((), _)| ())
     }

@@ -47,11 +47,11 @@ pub(crate) enum Request {
     Inspect { reference: String, credentials: Option<Credentials> },
     /// Nothing, with one descriptor per layer in the order asked: a detached, read-only mount.
     Mount { layers: Vec<DiffId> },
-    /// [`LayerRecord`]. Comes with a descriptor to read an uncompressed layer tar from.
-    CommitLayer {},
+    /// [`LayerRecord`]. Comes with a pipe to read a layer's tar from.
+    CommitLayer { origin: TarOrigin },
     /// [`ImageRecord`]. The text is the image configuration; all its layers must be granted to this engine.
     PutImage { config: String },
-    /// Nothing. Comes with a descriptor to write the layer's uncompressed tar to.
+    /// Nothing. Comes with a pipe to write the layer's uncompressed tar to.
     ReadLayer { layer: DiffId },
     /// `Option<String>`: what [`Request::CachePut`] kept under the key in this engine's scope. Its layers are granted.
     CacheGet { key: Digest },
@@ -112,6 +112,16 @@ pub struct Credentials {
     pub server: String,
 }
 
+impl Credentials {
+    /// Whether they are for a registry, named as in image names. Docker's own hub goes by several names.
+    pub fn are_for(&self, registry: &str) -> bool {
+        let named = self.server.strip_prefix("https://").or_else(|| self.server.strip_prefix("http://")).unwrap_or(&self.server);
+        let host = named.split('/').next().unwrap_or_default();
+        let hub = |host: &str| matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
+        host.eq_ignore_ascii_case(registry) || (hub(host) && hub(registry))
+    }
+}
+
 /// Secrets do not print.
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -169,10 +179,19 @@ pub struct PlatformRecord {
 }
 
 /// Result of removing cache records.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
-    pub removed: Vec<Digest>,
-    pub freed_bytes: u64,
+    pub records: u64,
+}
+
+/// Who wrote a layer's tar, which decides whether its bytes must be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TarOrigin {
+    /// The store's own writer: the host can make the same bytes again from the layer's files.
+    Build,
+    /// An archive or an import.
+    Archive,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

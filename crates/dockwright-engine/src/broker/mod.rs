@@ -8,13 +8,18 @@
 mod client;
 mod frame;
 mod message;
+mod server;
+mod session;
 
 use crate::error::{EngineError, ErrorKind};
 
 pub use client::{Client, progress_channel};
+pub(crate) use server::serve;
+pub(crate) use session::{LayerMounts, Session};
+
 pub use message::{
     Amount, BrokerError, BrokerErrorKind, Credentials, DistributionRecord, HostFacts, ImageRecord, LayerRecord, LogLevel, LoggedIn,
-    PlatformRecord, Progress, Pruned, Pushed,
+    PlatformRecord, Progress, Pruned, Pushed, TarOrigin,
 };
 
 /// The message is fit for the client; only the kind changes its name.

@@ -41,7 +41,11 @@ pub(super) struct IdRange {
 #[derive(Debug, thiserror::Error)]
 pub enum TakeIdsError {
     #[error("open the lock file `{}`", path.display())]
-    Open { path: PathBuf, #[source] source: io::Error },
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("all {0} ranges of user ids are in use")]
     Exhausted(u32),
 }

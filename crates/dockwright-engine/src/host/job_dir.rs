@@ -1,14 +1,14 @@
 //! The directory of one engine, and the sweep of those whose engine is gone.
 //!
 //! ```text
-//! jobs/<id>/lock           locked while the engine lives; the sandbox holds a copy of the lock
-//! jobs/<id>/journal.json   what else must be undone: control groups, the store's lease
-//! jobs/<id>/scratch/       the sandbox's /var/lib/docker
-//! jobs/.ids/<number>       locks of id ranges
+//! jobs/<id>/lock       locked while the engine lives; the sandbox holds a copy of the lock
+//! jobs/<id>/log        what the engine says about itself
+//! jobs/<id>/scratch/   the sandbox's /var/lib/docker
+//! jobs/.ids/<number>   locks of id ranges
 //! ```
 //!
-//! Creation writes the journal before the thing that it names exists, so that a crash at any moment leaves a directory from which
-//! everything can be undone.
+//! The locked directory is the journal: it exists before anything else of the engine and goes last. Control groups and leases in the store
+//! are swept by their owners' crates.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -17,37 +17,39 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::id_range::try_lock;
 
 const LOCK: &str = "lock";
-const JOURNAL: &str = "journal.json";
+const LOG: &str = "log";
 const SCRATCH: &str = "scratch";
+/// Directory of all engines in the home directory.
+pub(super) const JOBS: &str = "jobs";
 /// Locks of id ranges. The leading dot cannot begin an engine's id.
 pub(super) const ID_LOCKS: &str = ".ids";
-
-/// What to undo besides the directory itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Journal {
-    pub(super) cgroups: Vec<PathBuf>,
-    pub(super) lease: Option<String>,
-}
 
 /// Failure to make or sweep a directory below `jobs/`.
 #[derive(Debug, thiserror::Error)]
 pub enum JobDirError {
     #[error("create the directory `{}`", path.display())]
-    Create { path: PathBuf, #[source] source: io::Error },
+    Create {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("lock `{}`", path.display())]
-    Lock { path: PathBuf, #[source] source: io::Error },
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the engine `{0}` exists already")]
     Exists(String),
-    #[error("write the journal `{}`", path.display())]
-    WriteJournal { path: PathBuf, #[source] source: io::Error },
     #[error("list `{}`", path.display())]
-    List { path: PathBuf, #[source] source: io::Error },
+    List {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The directory of a living engine.
@@ -82,14 +84,8 @@ impl JobDir {
         &self.lock
     }
 
-    pub(super) fn write_journal(&self, journal: &Journal) -> Result<(), JobDirError> {
-        let path = self.path.join(JOURNAL);
-        let write = || {
-            let unfinished = self.path.join("journal.new");
-            fs::write(&unfinished, serde_json::to_vec(journal)?)?;
-            fs::rename(&unfinished, &path)
-        };
-        write().map_err(|source| JobDirError::WriteJournal { path, source })
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join(LOG)
     }
 
     /// Removes the directory. Logs what cannot be removed; the next sweep tries again.
@@ -102,7 +98,6 @@ impl JobDir {
 #[derive(Debug)]
 pub(super) struct Abandoned {
     path: PathBuf,
-    pub(super) journal: Journal,
     _lock: File,
 }
 
@@ -124,7 +119,7 @@ pub(super) fn abandoned(jobs: &Path) -> Result<Vec<Abandoned>, JobDirError> {
         }
         let lock_path = path.join(LOCK);
         match try_lock(&lock_path) {
-            Ok(Some(lock)) => found.push(Abandoned { journal: read_journal(&path), path, _lock: lock }),
+            Ok(Some(lock)) => found.push(Abandoned { path, _lock: lock }),
             Ok(None) => {}
             // Removed by its owner since the listing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -132,11 +127,6 @@ pub(super) fn abandoned(jobs: &Path) -> Result<Vec<Abandoned>, JobDirError> {
         }
     }
     Ok(found)
-}
-
-/// A journal that is missing or cannot be read names nothing: it was being written when the host died, before what it would name.
-fn read_journal(dir: &Path) -> Journal {
-    fs::read(dir.join(JOURNAL)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// The lock file goes last, so that a removal that is interrupted is found again.
@@ -166,15 +156,12 @@ mod tests {
         fs::create_dir(jobs.path().join(ID_LOCKS)).expect("the directory of id locks");
         let living = JobDir::create(jobs.path(), "living").expect("a directory");
         let dead = JobDir::create(jobs.path(), "dead").expect("a directory");
-        let journal = Journal { cgroups: vec!["/sys/fs/cgroup/dockwright/dead".into()], lease: Some("engine/dead".into()) };
-        dead.write_journal(&journal).expect("the journal");
         fs::write(dead.scratch().join("file"), "x").expect("a file");
         drop(dead);
 
         let found = abandoned(jobs.path()).expect("a sweep");
         assert_eq!(found.len(), 1);
         for job in found {
-            assert_eq!(job.journal, journal);
             job.remove();
         }
         assert!(!jobs.path().join("dead").exists());

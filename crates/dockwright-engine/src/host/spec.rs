@@ -12,8 +12,8 @@ pub struct HostConfig {
     pub home: PathBuf,
     /// This program; it is started again as sandbox, engine and helper.
     pub binary: PathBuf,
-    /// The host's own registry.
-    pub registry: RegistrySettings,
+    /// The host's own registry, if it has one.
+    pub registry: Option<RegistrySettings>,
     /// Where engines get their user ids from.
     pub ids: IdPool,
 }
@@ -94,7 +94,7 @@ pub enum PublishMode {
 
 impl TrustScope {
     /// Returns the scope's name in the store.
-    pub(super) fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         let kind = if self.protected { "protected" } else { "unprotected" };
         format!("{kind}/{}", self.project)
     }

@@ -14,7 +14,7 @@ use super::{
     spool::{Archive, Section, pump},
 };
 use crate::{
-    broker::{Amount, LayerRecord, Progress},
+    broker::{Amount, LayerRecord, Progress, TarOrigin},
     error::{Context as _, EngineError, Result},
 };
 
@@ -103,7 +103,7 @@ impl Images {
     /// Hands a layer's uncompressed tar to the host.
     pub(crate) async fn commit_stream(&self, tar: Box<dyn io::Read + Send>) -> Result<LayerRecord> {
         let (reader, thread) = pump(tar).context("start to read a layer")?;
-        let committed = self.broker().commit_layer(reader).await;
+        let committed = self.broker().commit_layer(reader, TarOrigin::Archive).await;
         let copied = tokio::task::spawn_blocking(move || thread.join()).await.context("read a layer")?;
         match (committed, copied) {
             // The host stopped reading, for the reason that it gives.

@@ -177,5 +177,7 @@ fn header(size: u64, kind: tar::EntryType) -> tar::Header {
     header.set_size(size);
     header.set_mode(if kind == tar::EntryType::Directory { 0o755 } else { 0o644 });
     header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
     header
 }

@@ -4,11 +4,13 @@
 //! every layer. Here the engine is at hand already. A pull of such a name succeeds without a registry and gives an image without layers,
 //! whose containers run a small process that hands its ports to the engine.
 
+use std::sync::Arc;
+
 use dockwright_store::{ImageConfig, ImageRef, config::Empty};
 
 use super::{Image, ImageTable};
 use crate::{
-    broker::{Client, ImageRecord},
+    broker::Client,
     error::{EngineError, Result},
 };
 
@@ -39,13 +41,12 @@ fn config(name: &ImageRef) -> ImageConfig {
 }
 
 /// Adds the stand-in under a name.
-pub(super) async fn add(table: &ImageTable, broker: &Client, name: &ImageRef) -> Result<ImageRecord> {
+pub(super) async fn add(table: &ImageTable, broker: &Client, name: &ImageRef) -> Result<Arc<Image>> {
     let text = String::from_utf8(config(name).encode()).expect("JSON is UTF-8");
     let record = broker.put_image(text).await.map_err(EngineError::from)?;
-    let image = Image { stand_in: true, ..Image::new(record.clone())? };
-    table.insert_image(image, false)?;
-    table.tag(record.id, name);
-    Ok(record)
+    let image = table.insert_image(Image { stand_in: true, ..Image::new(record)? }, false)?;
+    table.tag(image.id(), name);
+    Ok(image)
 }
 
 #[cfg(test)]

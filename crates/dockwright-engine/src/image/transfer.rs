@@ -57,7 +57,7 @@ impl Images {
         &self.scratch
     }
 
-    /// Pulls an image and gives it the name it was asked for by.
+    /// Pulls an image and gives it the name it was asked for by. The names of Docker in Docker give a stand-in.
     pub async fn pull(
         &self,
         name: &ImageRef,
@@ -65,12 +65,25 @@ impl Images {
         platform: Option<String>,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Pulled> {
-        let before = self.table.find(&name.familiar()).ok().map(|image| image.id());
-        let record = if stand_in::is_dind(name) {
-            stand_in::add(&self.table, &self.broker, name).await?
-        } else {
-            self.broker.pull(&name.to_string(), credentials, platform, progress).await?
-        };
+        if !stand_in::is_dind(name) {
+            return self.pull_real(name, credentials, platform, progress).await;
+        }
+        let before = self.named(name);
+        let image = stand_in::add(&self.table, &self.broker, name).await?;
+        self.emit("pull", name.familiar());
+        Ok(Pulled { is_new: before != Some(image.id()), image, manifest: None })
+    }
+
+    /// As [`Images::pull`], without stand-ins: a build that begins with `FROM docker:dind` needs its files.
+    pub async fn pull_real(
+        &self,
+        name: &ImageRef,
+        credentials: Option<Credentials>,
+        platform: Option<String>,
+        progress: mpsc::Sender<Progress>,
+    ) -> Result<Pulled> {
+        let before = self.named(name);
+        let record = self.broker.pull(&name.to_string(), credentials, platform, progress).await?;
         let manifest = record.manifest;
         let image = self.table.insert(record)?;
         if let Some(digest) = manifest {
@@ -81,6 +94,10 @@ impl Images {
         }
         self.emit("pull", name.familiar());
         Ok(Pulled { is_new: before != Some(image.id()), image, manifest })
+    }
+
+    fn named(&self, name: &ImageRef) -> Option<ImageId> {
+        self.table.find(&name.familiar()).ok().map(|image| image.id())
     }
 
     /// Pushes an image under a name that it has.
