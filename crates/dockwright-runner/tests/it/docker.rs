@@ -1,0 +1,197 @@
+//! Jobs with an image, on a real dockerd.
+
+use std::sync::Arc;
+
+use dockwright_job::{Artifact, Cache, FailureReason, Image, JobPayload, JobState, Variable};
+use dockwright_runner::FixedEndpoint;
+use dockwright_testing::requires;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dockerd::Dockerd,
+    support::{Place, Recorder, image, run, step, variable},
+};
+
+fn job(place: &Place, id: u64, image_name: &str, script: &[&str]) -> JobPayload {
+    JobPayload { image: Some(image(image_name)), ..place.payload(id, script) }
+}
+
+/// Runs jobs and checks that nothing of them is left.
+async fn run_jobs(daemon: &Dockerd, place: &Place, recorder: &Arc<Recorder>, stop: &CancellationToken) {
+    let mut config = place.config();
+    // Other tests share the daemon.
+    config.short_token = place.root.path().file_name().expect("a name").to_string_lossy().replace('.', "").to_lowercase();
+    let label = format!("label=com.gitlab.gitlab-runner.runner.id={}", config.short_token);
+    run(recorder, FixedEndpoint::new(daemon.endpoint()), config, 2, stop).await;
+    assert_eq!(daemon.docker(&["ps", "-aq", "--filter", &label]), "", "containers are left");
+    assert_eq!(daemon.docker(&["network", "ls", "-q", "--filter", &label]), "", "networks are left");
+    let volumes = daemon.docker(&["volume", "ls", "-q", "--filter", &label]);
+    assert!(volumes.lines().all(|name| name.starts_with("runner-") && !name.contains("-project-")), "volumes are left: {volumes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_in_a_container() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[("hello.txt", "hello\n")]));
+    let mut payload =
+        job(&place, 1, "busybox", &["cat hello.txt; pwd; cat \"$KEY\"", "echo left > /tmp/left; echo $CI_DISPOSABLE_ENVIRONMENT"]);
+    payload.variables = vec![Variable { file: true, ..variable("KEY", "of a file\n") }];
+    payload.steps.push(step("after_script", &["cat /tmp/left; echo \"after $CI_JOB_STATUS\""]));
+    let recorder = Recorder::with([payload]);
+    run_jobs(&daemon, &place, &recorder, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    for expected in [
+        "Preparing the \"docker\" executor\nUsing Docker executor with image busybox ...\n",
+        "Using effective pull policy of [if-not-present] for container busybox\nUsing locally found image version due to \"if-not-present\" pull policy\nUsing docker image sha256:",
+        "Checking out ",
+        "hello\n/builds/group/project\nof a file\n",
+        "\ntrue\n",
+        "\nleft\nafter success\n",
+    ] {
+        assert!(trace.contains(expected), "{expected}\n---\n{trace}");
+    }
+    assert!(trace.ends_with("Job succeeded\n"), "{trace}");
+    assert_eq!(recorder.final_update(1).state, JobState::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_entry_points_and_users() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[]));
+    let cleared = JobPayload {
+        image: Some(Image { entrypoint: vec![String::new()], ..image("entry:1") }),
+        ..place.payload(3, &["echo \"entry: $FROM_ENTRY_POINT.\""])
+    };
+    let recorder = Recorder::with([
+        job(&place, 1, "busybox", &["(exit 42)"]),
+        job(&place, 2, "entry:1", &["echo \"entry: $FROM_ENTRY_POINT.\""]),
+        cleared,
+        job(&place, 4, "user:1", &["id -u; echo mine > file; mkdir -p sub; ls -l file"]),
+    ]);
+    run_jobs(&daemon, &place, &recorder, &CancellationToken::new()).await;
+    assert!(recorder.trace(1).ends_with("ERROR: Job failed: exit code 42\n"), "{}", recorder.trace(1));
+    assert_eq!(recorder.final_update(1).exit_code, Some(42));
+    assert!(recorder.trace(2).contains("entry: yes.\n"), "{}", recorder.trace(2));
+    assert!(recorder.trace(3).contains("entry: .\n"), "{}", recorder.trace(3));
+    assert!(recorder.trace(4).contains("\n1000\n") && recorder.trace(4).ends_with("Job succeeded\n"), "{}", recorder.trace(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_answer_by_name() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[]));
+    let mut payload = job(&place, 1, "busybox", &["wget -q -O - http://web:8080/", "wget -q -O - http://second:8080/"]);
+    payload.services = vec![image("web:1"), Image { alias: "second".to_owned(), ..image("web:1") }];
+    let recorder = Recorder::with([payload]);
+    run_jobs(&daemon, &place, &recorder, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    assert!(trace.contains("Starting service web:1...\n"), "{trace}");
+    assert!(trace.contains("the alias web belongs to another service"), "{trace}");
+    assert!(trace.contains("Waiting for services to be up and running (timeout 30 seconds)...\n"), "{trace}");
+    assert_eq!(trace.matches("it works\n").count(), 2, "{trace}");
+    assert!(!trace.contains("probably didn't start properly"), "{trace}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_does_not_start_is_a_warning_with_its_log() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[]));
+    let mut payload = job(&place, 1, "busybox", &["echo done"]);
+    payload.services = vec![image("deaf:1")];
+    let recorder = Recorder::with([payload]);
+    let mut config = place.config();
+    config.docker.wait_for_services = std::time::Duration::from_secs(1);
+    run(&recorder, FixedEndpoint::new(daemon.endpoint()), config, 1, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    assert!(trace.contains("*** WARNING: Service deaf probably didn't start properly."), "{trace}");
+    assert!(trace.contains("I refuse\n"), "{trace}");
+    assert!(trace.ends_with("Job succeeded\n"), "{trace}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn artifacts_and_caches_of_containers() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[("tracked", "t")]));
+    let cache = Cache { key: "deps".to_owned(), paths: vec!["deps/".to_owned()], ..Cache::default() };
+    let mut first = job(&place, 1, "busybox", &["mkdir deps; echo d > deps/d; echo new > untracked; echo built > out.txt"]);
+    first.cache = vec![cache.clone()];
+    first.artifacts = vec![Artifact { paths: vec!["*.txt".to_owned()], untracked: true, ..Artifact::default() }];
+    let recorder = Recorder::with([first]);
+    run_jobs(&daemon, &place, &recorder, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    assert!(trace.contains("*.txt: found 1 matching artifact files and directories\nuntracked: found 3 files\n"), "{trace}");
+
+    let mut second = job(&place, 2, "busybox", &["cat deps/d out.txt untracked"]);
+    second.cache = vec![cache];
+    second.dependencies = vec![dockwright_job::Dependency {
+        id: dockwright_job::JobId(1),
+        name: "job-1".to_owned(),
+        artifacts_file: dockwright_job::DependencyFile { filename: "artifacts.zip".to_owned(), size: 1 },
+        ..dockwright_job::Dependency::default()
+    }];
+    let again = Recorder::with([second]);
+    *again.artifacts.lock().expect("not poisoned") = recorder.artifacts.lock().expect("not poisoned").clone();
+    run_jobs(&daemon, &place, &again, &CancellationToken::new()).await;
+    let trace = again.trace(2);
+    assert!(trace.contains("\nd\nbuilt\nnew\n"), "{trace}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_had() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[]));
+    let mut never = job(&place, 1, "missing:1", &["echo never"]);
+    never.image = Some(Image { pull_policy: vec!["never".to_owned()], ..image("missing:1") });
+    let recorder = Recorder::with([never, job(&place, 2, "localhost:1/missing:1", &["echo never"])]);
+    run_jobs(&daemon, &place, &recorder, &CancellationToken::new()).await;
+    let (never, refused) = (recorder.trace(1), recorder.trace(2));
+    assert!(never.contains("ERROR: Job failed: failed to pull image \"missing:1\" with specified policies [never]: "), "{never}");
+    assert_eq!(recorder.final_update(1).failure_reason, Some(FailureReason::ScriptFailure));
+    assert!(refused.contains("WARNING: Failed to pull image with policy \"if-not-present\": "), "{refused}");
+    assert!(refused.contains("ERROR: Job failed (system failure): failed to pull") || refused.contains("connection refused"), "{refused}");
+    assert_eq!(recorder.final_update(2).failure_reason, Some(FailureReason::RunnerSystemFailure));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn canceling_ends_processes_and_keeps_after_script() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[]));
+    let mut payload = job(&place, 1, "busybox", &["trap 'echo terminated; exit 1' TERM; echo started; sleep 1000 & wait"]);
+    payload.steps.push(step("after_script", &["echo \"after $CI_JOB_STATUS\""]));
+    let recorder = Recorder::with([payload]);
+    recorder.cancel_on("\nstarted\n", &recorder.signals.cancel);
+    run_jobs(&daemon, &place, &recorder, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    assert!(trace.contains("terminated\n"), "{trace}");
+    assert!(trace.contains("after canceled\n"), "{trace}");
+    assert!(trace.ends_with("ERROR: Job failed: canceled\n"), "{trace}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborting_leaves_nothing() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[]));
+    let mut payload = job(&place, 1, "busybox", &["echo started; sleep 1000"]);
+    payload.services = vec![image("web:1")];
+    payload.steps.push(step("after_script", &["echo after"]));
+    let recorder = Recorder::with([payload]);
+    recorder.cancel_on("\nstarted\n", &recorder.signals.abort);
+    run_jobs(&daemon, &place, &recorder, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    assert!(!trace.contains("Running after script"), "{trace}");
+    assert!(trace.ends_with("ERROR: Job failed: canceled\n"), "{trace}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_where_nothing_listens_is_a_system_failure() {
+    let place = Place::new(&[]);
+    let recorder = Recorder::with([job(&place, 1, "busybox", &["echo never"])]);
+    let engines = FixedEndpoint::new("unix:///nonexistent/docker.sock");
+    run(&recorder, engines, place.config(), 1, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    assert!(
+        trace.contains("ERROR: Job failed (system failure): connect to the Docker engine at unix:///nonexistent/docker.sock"),
+        "{trace}"
+    );
+    assert_eq!(recorder.final_update(1).failure_reason, Some(FailureReason::RunnerSystemFailure));
+}

@@ -1,0 +1,6 @@
+//! Whole jobs, from a coordinator that only records to executors that really run them.
+
+mod docker;
+mod dockerd;
+mod shell;
+mod support;
