@@ -24,4 +24,5 @@ pub mod spawner;
 
 mod cgroup;
 mod mount;
+mod seccomp;
 mod sys;

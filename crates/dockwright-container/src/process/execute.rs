@@ -16,12 +16,13 @@ use rustix::{
 };
 
 use super::{
-    ProcessSpec, Refusal, Reporter, Rlimit, TerminalSize, capabilities,
+    ProcessSpec, Refusal, Reporter, Rlimit, Seccomp, TerminalSize, capabilities,
     report::{Doing as _, describe},
     user::{self, Identity},
 };
 use crate::{
     sandbox::init::{c_path, c_strings},
+    seccomp,
     sys::{self, Fork},
 };
 
@@ -87,6 +88,10 @@ fn prepare(spec: &ProcessSpec, streams: &Streams, init: bool) -> Result<Prepared
     let environment = environment(spec, &identity)?;
     let arguments = c_strings(spec.args.iter().map(|argument| argument.clone().into_bytes()));
     let arguments = arguments.map_err(|_| Refusal::invalid("an argument contains a zero byte"))?;
+    if spec.seccomp == Seccomp::Default && !spec.capabilities.privileged {
+        // Without no_new_privs this takes CAP_SYS_ADMIN, which is given up right after.
+        sys::install_filter(&seccomp::default_filter(wanted)).doing(|| "install the system call filter".to_owned())?;
+    }
     capabilities::apply(wanted, CapabilitySet::empty()).doing(|| "set capabilities".to_owned())?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::reset_signals();

@@ -365,11 +365,17 @@ fn shared_mount(shared: &SharedPath, mounts: &MountSource) -> Result<Wanted, Mou
 }
 
 impl Wanted {
-    /// Clones the mount of one file, which can be executed but not written.
+    /// Clones the mount of one file, which can be executed but not written. `/proc/self/exe` is of the mount namespace in which the
+    /// process was executed; if that was left meanwhile, the same file is looked up by its name.
     fn open_file(file: &OwnedFd) -> Result<Self, MountError> {
-        let path = PathBuf::from(sys::descriptor_path(file));
-        let shown = fs::read_link(&path).unwrap_or_else(|_| Path::new("the binary").to_owned());
-        Ok(Self { path: shown, read_only: true, inert: true, ..Self::open(&path, false)? })
+        let descriptor = PathBuf::from(sys::descriptor_path(file));
+        let path = fs::read_link(&descriptor).unwrap_or_else(|_| Path::new("the binary").to_owned());
+        let cloned = Self::open(&descriptor, false).or_else(|error| {
+            let found = Self::open(&path, false)?;
+            let identity = |file: &OwnedFd| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+            if identity(&found.tree) == identity(file) { Ok(found) } else { Err(error) }
+        })?;
+        Ok(Self { path, read_only: true, inert: true, ..cloned })
     }
 }
 
