@@ -123,9 +123,14 @@ pub(crate) fn run(request: &HelperRequest, input: &mut dyn Read, output: &mut dy
     }
 }
 
+/// Creates a directory with its parents; what is new, and the directory in any case, is opened up for everybody.
 fn prepare(directory: &Path) -> Result<(), HelperError> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::create_dir_all(directory).map_err(HelperError::file("create", directory))?;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).map_err(HelperError::file("open up", directory))
+    for opened in missing.into_iter().chain([directory]) {
+        fs::set_permissions(opened, fs::Permissions::from_mode(0o777)).map_err(HelperError::file("open up", opened))?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), HelperError> {
