@@ -32,10 +32,10 @@ use std::{
 use dockwright_container::sandbox::sweep_cgroups;
 use dockwright_store::{OpenError, Store};
 
-use self::engine::RunningEngine;
-pub(crate) use self::shared::Shared;
 #[cfg(test)]
 pub(crate) use self::authority::JobAuthority;
+use self::engine::RunningEngine;
+pub(crate) use self::shared::Shared;
 pub use self::{
     engine::{CreateEngineError, EngineInfo, descriptor},
     helper_image::HelperImageError,
