@@ -77,6 +77,13 @@ pub enum OpenProjectError {
     NoCommit { root: PathBuf },
     #[error("the Git repository `{root}` has no working tree")]
     Bare { root: PathBuf },
+    /// Files that cannot be read, or a repository without a commit inside of this one.
+    #[error("take the files of the working tree `{root}`")]
+    WorkingTree {
+        root: PathBuf,
+        #[source]
+        source: GitError,
+    },
     #[error(transparent)]
     Git(#[from] GitError),
     #[error("prepare the sources of the pipeline in `{directory}`")]
@@ -94,6 +101,7 @@ impl OpenProjectError {
             Self::NoRepository { .. } => Some("jobs check out a commit: run `git init`, `git add --all` and `git commit` there first"),
             Self::NoCommit { .. } => Some("commit something first: `git add --all && git commit --message 'first'`"),
             Self::Bare { .. } => Some("run Dockwright in a clone of it"),
+            Self::WorkingTree { .. } => Some("name in `.gitignore` what jobs are not to see, or run what is committed with `--committed`"),
             Self::Git(error) => error.hint(),
             Self::Prepare { .. } => None,
         }

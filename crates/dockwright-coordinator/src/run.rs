@@ -31,7 +31,7 @@ use crate::{
 /// Requests of runners that wait for the owner.
 const REQUEST_QUEUE: usize = 64;
 /// Events that wait for the report.
-const EVENT_QUEUE: usize = 1024;
+const EVENT_QUEUE: usize = 256;
 
 /// What a run is made of.
 #[derive(Debug)]

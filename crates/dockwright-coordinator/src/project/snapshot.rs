@@ -52,7 +52,7 @@ fn commit_working_tree(root: &Path, head: &str, sources: &Path, objects: &Path) 
             .env("GIT_OBJECT_DIRECTORY", sources.join("objects"))
             .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects)
     };
-    objects_of_both(&["add", "--all", "."]).bytes()?;
+    objects_of_both(&["add", "--all", "."]).bytes().map_err(|source| OpenProjectError::WorkingTree { root: root.to_owned(), source })?;
     let tree = objects_of_both(&["write-tree"]).text()?;
     fs::remove_file(&index).map_err(prepared)?;
     if tree == git(root, &["rev-parse", &format!("{head}^{{tree}}")]).text()? {

@@ -121,4 +121,14 @@ fn what_is_no_project() {
     let error = Project::open(&repository.root(), Tree::Working, &sources).expect_err("no commit");
     assert!(matches!(error, OpenProjectError::NoCommit { .. }), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("git commit")));
+
+    let repository = Repository::new();
+    repository.write("a.txt", "1");
+    repository.commit("first");
+    repository.write("nested/b.txt", "2");
+    repository.git(&["init", "--quiet", "nested"]);
+    let sources = repository.directory.path().join("sources.git");
+    let error = Project::open(&repository.root(), Tree::Working, &sources).expect_err("a repository without a commit");
+    assert!(matches!(error, OpenProjectError::WorkingTree { .. }), "{error}");
+    Project::open(&repository.root(), Tree::Committed, &sources).expect("the last commit is there");
 }
