@@ -1,7 +1,7 @@
 //! `COPY` and `ADD`.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io::Read as _,
     path::{Path, PathBuf},
     rc::Rc,
@@ -12,10 +12,11 @@ use dockwright_store::{DiffId, Digest, digest::Hashing};
 use super::{AllowNumber, Solver, StepError, expand_word, history, metadata, stage::StageState};
 use crate::{
     archive::{self, Owners},
+    cache::{CacheKey, CacheRecord, Inputs},
     copy::{Appearance, ModeChange, Owner, Ownership, RootWriter, WriteError},
     dockerfile::{
         Step,
-        instruction::{Copy, Source},
+        instruction::{self, Copy, Source},
         lexer::Lexer,
         parser::Heredoc,
     },
@@ -61,6 +62,39 @@ impl Clone for TreeRef<'_> {
     }
 }
 
+impl Found<'_> {
+    fn summarize(&self) -> (String, String) {
+        let unpacked = if self.unpack { " unpacked" } else { "" };
+        (self.sum.clone(), format!("{}{unpacked}", self.name.display()))
+    }
+}
+
+/// What is known about the sources without opening them: sum, and name with what happens to it.
+struct Summary(Vec<(String, String)>);
+
+impl Summary {
+    /// As in history texts.
+    fn joined_sum(&self) -> String {
+        match self.0.as_slice() {
+            [(only, _)] => only.clone(),
+            several => {
+                let sums: Vec<&str> = several.iter().map(|(sum, _)| sum.as_str()).collect();
+                format!("multi:{}", Digest::of(sums.join(",").as_bytes()).hex())
+            }
+        }
+    }
+
+    fn to_map(&self) -> BTreeMap<String, String> {
+        self.0.iter().enumerate().map(|(number, (sum, name))| (format!("{number:08}"), format!("{sum} {name}"))).collect()
+    }
+
+    fn from_map(map: &BTreeMap<String, String>) -> Option<Self> {
+        let entries: Option<Vec<_>> =
+            map.values().map(|entry| entry.split_once(' ').map(|(sum, name)| (sum.to_owned(), name.to_owned()))).collect();
+        entries.filter(|entries| !entries.is_empty()).map(Self)
+    }
+}
+
 /// The instruction with its variables replaced.
 struct Plan {
     keyword: &'static str,
@@ -85,63 +119,84 @@ impl<'b> Solver<'b> {
         let lookup = |name: &str| snapshot.variable(name);
         let lexer = Lexer::new(self.file.directives.escape, &lookup);
         let plan = plan(keyword, copy, lexer, state)?;
-        let tree = self.source_tree(index, copy, state)?;
-        let found = self.find_sources(copy, &plan, &tree, lexer)?;
-
+        let layers = self.source_layers(index, copy, state)?;
+        let sources = expand_sources(copy, lexer)?;
+        // Files of the context have their sums already; those of an image are read once and remembered.
+        let known = layers.as_deref().map(|layers| sums_key(layers, &sources, copy, &plan));
+        let remembered = known.as_ref().map(|key| self.backend.cache_get(key)).transpose();
+        let remembered = remembered.map_err(StepError::backend("look into the build cache"))?.flatten();
+        let (found, summary) = match remembered.and_then(|record| Summary::from_map(&record.inputs)) {
+            Some(summary) => (None, summary),
+            None => {
+                let tree = self.source_tree(layers.as_deref())?;
+                let found = self.find_sources(copy, &plan, &tree, &sources, lexer)?;
+                let summary = Summary(found.iter().map(Found::summarize).collect());
+                self.remember_sums(known, &summary)?;
+                (Some(found), summary)
+            }
+        };
         let chown = plan.chown.as_ref().map(|chown| format!("--chown={chown}")).unwrap_or_default();
-        let text = format!("{keyword} {chown}{} in {} ", joined_sum(&found), plan.destination);
+        let text = format!("{keyword} {chown}{} in {} ", summary.joined_sum(), plan.destination);
         let created_by = history::file_operation(&state.shell(), &text);
-        let mut inputs = if independent_of_layers(copy, &plan) { crate::cache::Inputs::new().with("link", "yes") } else { state.inputs() };
-        inputs = inputs
-            .with("destination", &plan.destination)
-            .with("owner", plan.chown.as_deref().unwrap_or(if plan.from_stage { "kept" } else { "root" }))
-            .with("mode", copy.chmod.as_deref().unwrap_or_default())
-            .with("exclude", copy.exclude.join("\n"))
-            .with("keyword", keyword);
-        for (number, source) in found.iter().enumerate() {
-            let unpack = if source.unpack { " unpacked" } else { "" };
-            inputs = inputs.with(format!("source {number}"), format!("{} {}{unpack}", source.name.display(), source.sum));
+        let inputs = copy_inputs(copy, &plan, &summary, state);
+        self.settle(step, state, &inputs, &created_by, |solver, state| {
+            let found = match found {
+                Some(found) => found,
+                None => {
+                    let tree = solver.source_tree(layers.as_deref())?;
+                    solver.find_sources(copy, &plan, &tree, &sources, lexer)?
+                }
+            };
+            solver.copy_all(copy, &plan, &found, state)
+        })
+    }
+
+    /// The layers that `--from` means; `None` is the build context.
+    fn source_layers(&mut self, index: usize, copy: &Copy, state: &StageState) -> Result<Option<Vec<DiffId>>, StepError> {
+        let Some(from) = &copy.from else { return Ok(None) };
+        if let Some(stage) = self.earlier_stage(from, index, AllowNumber::Yes) {
+            self.ensure_stage(stage)?;
+            return Ok(Some(self.stages[stage].as_ref().map(|stage| stage.layers().to_vec()).unwrap_or_default()));
         }
-        self.settle(step, state, &inputs, &created_by, |solver, state| solver.copy_all(copy, &plan, &found, state))
+        let platform = self.options.platform.as_ref().map(|_| state.platform());
+        let image = self.resolve_image(from, platform.as_deref());
+        let image = image.map_err(|source| StepError::UnknownSource { from: from.clone(), source: Box::new(source) })?;
+        Ok(Some(image.config.rootfs.diff_ids))
     }
 
     /// What the sources are paths of.
-    fn source_tree(&mut self, index: usize, copy: &Copy, state: &StageState) -> Result<TreeRef<'b>, StepError> {
-        let Some(from) = &copy.from else { return Ok(TreeRef::Borrowed(self.context.tree())) };
-        let layers = match self.earlier_stage(from, index, AllowNumber::Yes) {
-            Some(stage) => {
-                self.ensure_stage(stage)?;
-                self.stages[stage].as_ref().map(|stage| stage.layers().to_vec()).unwrap_or_default()
+    fn source_tree(&mut self, layers: Option<&[DiffId]>) -> Result<TreeRef<'b>, StepError> {
+        match layers {
+            None => Ok(TreeRef::Borrowed(self.context.tree())),
+            Some([]) => {
+                let empty = SpoolTree::new(self.context.scratch()).map_err(|source| StepError::Read { path: PathBuf::new(), source })?;
+                Ok(TreeRef::Shared(Rc::new(empty)))
             }
-            None => {
-                let image =
-                    self.resolve_image(from, Some(&state.platform()).filter(|_| self.options.platform.is_some()).map(String::as_str));
-                let image = image.map_err(|source| StepError::UnknownSource { from: from.clone(), source: Box::new(source) })?;
-                image.config.rootfs.diff_ids
-            }
-        };
-        if layers.is_empty() {
-            let empty = SpoolTree::new(self.context.scratch()).map_err(|source| StepError::Read { path: PathBuf::new(), source })?;
-            return Ok(TreeRef::Shared(Rc::new(empty)));
+            Some(layers) => Ok(TreeRef::Shared(Rc::new(self.root_of(layers)?))),
         }
-        Ok(TreeRef::Shared(Rc::new(self.root_of(&layers)?)))
     }
 
-    fn find_sources<'t>(&self, copy: &Copy, plan: &Plan, tree: &TreeRef<'t>, lexer: Lexer<'_>) -> Result<Vec<Found<'t>>, StepError> {
+    fn remember_sums(&self, key: Option<CacheKey>, summary: &Summary) -> Result<(), StepError> {
+        let Some(key) = key else { return Ok(()) };
+        let record = CacheRecord { layer: None, created: (self.options.now)().to_string(), inputs: summary.to_map() };
+        self.backend.cache_put(&key, &record).map_err(StepError::backend("record the sums of files"))
+    }
+
+    fn find_sources<'t>(
+        &self,
+        copy: &Copy,
+        plan: &Plan,
+        tree: &TreeRef<'t>,
+        sources: &[Source],
+        lexer: Lexer<'_>,
+    ) -> Result<Vec<Found<'t>>, StepError> {
         let mut found = Vec::new();
-        for source in &copy.sources {
+        for source in sources {
             match source {
                 Source::Heredoc(heredoc) => found.push(self.heredoc(heredoc, plan, lexer)?),
-                Source::Path(path) => {
-                    let path = expand_word(lexer, path)?;
-                    if plan.keyword == "ADD" && crate::dockerfile::instruction::is_url(&path) {
-                        found.push(self.fetch(&path, copy, plan)?);
-                    } else if copy.checksum.is_some() {
-                        return Err(StepError::ChecksumOfLocal);
-                    } else {
-                        self.find_path(&path, copy, plan, tree, &mut found)?;
-                    }
-                }
+                Source::Path(path) if plan.keyword == "ADD" && instruction::is_url(path) => found.push(self.fetch(path, copy, plan)?),
+                Source::Path(_) if copy.checksum.is_some() => return Err(StepError::ChecksumOfLocal),
+                Source::Path(path) => self.find_path(path, copy, plan, tree, &mut found)?,
             }
         }
         if found.is_empty() {
@@ -292,6 +347,44 @@ impl<'b> Solver<'b> {
     }
 }
 
+/// Replaces variables in paths; here-documents are expanded when they become files.
+fn expand_sources(copy: &Copy, lexer: Lexer<'_>) -> Result<Vec<Source>, StepError> {
+    let expand = |source: &Source| match source {
+        Source::Path(path) => expand_word(lexer, path).map(Source::Path),
+        Source::Heredoc(_) => Ok(source.clone()),
+    };
+    copy.sources.iter().map(expand).collect()
+}
+
+/// The key under which the sums of an image's files are remembered: they are a function of its layers.
+fn sums_key(layers: &[DiffId], sources: &[Source], copy: &Copy, plan: &Plan) -> CacheKey {
+    let layers: String = layers.iter().map(|layer| format!("{layer}\n")).collect();
+    let paths = sources.iter().filter_map(|source| match source {
+        Source::Path(path) => Some(path),
+        Source::Heredoc(_) => None,
+    });
+    let mut inputs = Inputs::new().with("kind", "sums").with("keyword", plan.keyword).with_digest("layers", layers.as_bytes());
+    inputs = inputs.with("exclude", copy.exclude.join("\n"));
+    for (number, path) in paths.enumerate() {
+        inputs = inputs.with(format!("path {number}"), path);
+    }
+    inputs.key()
+}
+
+fn copy_inputs(copy: &Copy, plan: &Plan, summary: &Summary, state: &StageState) -> Inputs {
+    let inputs = if independent_of_layers(copy, plan) { Inputs::new().with("link", "yes") } else { state.inputs() };
+    let mut inputs = inputs
+        .with("keyword", plan.keyword)
+        .with("destination", &plan.destination)
+        .with("owner", plan.chown.as_deref().unwrap_or(if plan.from_stage { "kept" } else { "root" }))
+        .with("mode", copy.chmod.as_deref().unwrap_or_default())
+        .with("exclude", copy.exclude.join("\n"));
+    for (number, (sum, name)) in summary.0.iter().enumerate() {
+        inputs = inputs.with(format!("source {number}"), format!("{name} {sum}"));
+    }
+    inputs
+}
+
 fn write_failed(plan: &Plan) -> impl Fn(WriteError) -> StepError {
     let keyword = plan.keyword;
     move |source| StepError::Write { keyword, source }
@@ -354,16 +447,6 @@ fn directory_sum(tree: &dyn Tree, directory: &Path, exclude: &IgnorePatterns) ->
     }
     sums.sort();
     Ok(format!("dir:{}", Digest::of(sums.join(",").as_bytes()).hex()))
-}
-
-fn joined_sum(found: &[Found<'_>]) -> String {
-    match found {
-        [only] => only.sum.clone(),
-        several => {
-            let sums: Vec<&str> = several.iter().map(|source| source.sum.as_str()).collect();
-            format!("multi:{}", Digest::of(sums.join(",").as_bytes()).hex())
-        }
-    }
 }
 
 /// Copies what is in a directory into another, which is made if it is missing.

@@ -1,12 +1,15 @@
 //! Instructions that only edit the image's configuration, and `WORKDIR`, which may also make a directory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+};
 
 use dockwright_store::config::{Empty, Healthcheck as ImageHealthcheck};
 
 use super::{Solver, StepError, expand_word, history, stage::StageState};
 use crate::{
-    copy::{Appearance, RootWriter},
+    copy::{Appearance, RootWriter, WriteError},
     dockerfile::{
         Instruction, Step,
         instruction::{ArgDeclaration, Command, Healthcheck, Label},
@@ -65,7 +68,8 @@ impl Solver<'_> {
     }
 }
 
-fn make_directory(root: std::os::fd::BorrowedFd<'_>, directory: &str, solver: &Solver<'_>) -> Result<(), crate::copy::WriteError> {
+/// Makes a directory of the image, where it is missing.
+pub(super) fn make_directory(root: BorrowedFd<'_>, directory: &str, solver: &Solver<'_>) -> Result<(), WriteError> {
     let mut writer = RootWriter::new(root, solver.new_directory_time());
     let path = writer.resolve(Path::new(directory))?;
     writer.make_directories(&path, &Appearance::default())?;

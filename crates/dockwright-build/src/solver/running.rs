@@ -48,6 +48,7 @@ impl Solver<'_> {
         let mut made = self.backend.begin_step(state.layers()).map_err(StepError::backend("prepare the image's files"))?;
         let container = made.container_id().to_owned();
         self.emit(BuildEvent::Running { container: container.clone() });
+        self.make_working_directory(made.as_ref(), spec)?;
         let code = self.run_in(made.as_mut(), spec, script)?;
         if self.cancel.is_cancelled() {
             return Err(super::BuildError::Cancelled.into());
@@ -60,6 +61,12 @@ impl Solver<'_> {
             self.emit(BuildEvent::Removed { container });
         }
         Ok(layer.map(|layer| layer.diff_id))
+    }
+
+    /// An image may name a working directory that it does not hold.
+    fn make_working_directory(&self, made: &dyn BuildStep, spec: &RunSpec) -> Result<(), StepError> {
+        let result = super::metadata::make_directory(made.root(), &spec.working_dir, self);
+        result.map_err(|source| StepError::Write { keyword: "RUN", source })
     }
 
     fn run_in(&mut self, made: &mut dyn BuildStep, spec: &RunSpec, script: Option<&Heredoc>) -> Result<i32, StepError> {

@@ -36,6 +36,24 @@ fn nothing_changed_nothing_done() {
 }
 
 #[test]
+fn files_of_another_stage_are_read_once() {
+    requires!(Root);
+    let engine = FakeEngine::new();
+    let file = "FROM scratch AS a\nCOPY src dep /d/\nFROM scratch\nCOPY --from=a /d/s* /d/dep /e/\nCOPY --from=a --chown=1 /d /f\n";
+    let first = build(&engine, file, "s", tagged()).result.unwrap();
+    let files = engine.files("t");
+    assert!(engine.calls().contains(&"open root".to_owned()));
+    let second = build(&engine, file, "s", tagged());
+    assert_eq!(executed(&second), [""; 0]);
+    assert_eq!(second.result.unwrap(), first);
+    assert_eq!(engine.calls(), [""; 0]);
+    // Sums are remembered, the rest is not: another destination has to open the files.
+    let moved = build(&engine, &file.replace("/e/", "/ee/"), "s", tagged());
+    assert_eq!(executed(&moved), ["COPY --from=a /d/s* /d/dep /ee/", "COPY --from=a --chown=1 /d /f"]);
+    assert_eq!(engine.files("t").replace(" ee", " e"), files);
+}
+
+#[test]
 fn a_changed_file_invalidates_from_its_copy_on() {
     requires!(Root);
     let engine = FakeEngine::new();
