@@ -153,28 +153,21 @@ impl Composer<'_> {
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<(&Tag, Span)>, span: Span) -> Result<Value, Diagnostic> {
         // An absent value arrives as an empty place with the text `~`.
-        let is_empty = span.start == span.end;
-        if let Some((tag, tag_span)) = tag.filter(|(tag, _)| tag.is_custom() || tag.is_yaml_core_schema_tag("str")) {
-            if tag.original() == "!reference" {
-                return Ok(Value::Reference(None));
-            }
-            if tag.is_custom() {
-                self.problems.push(
-                    Diagnostic::warning(
-                        "yaml-unknown-tag",
-                        format!("`{}` is a YAML tag without a meaning here and is dropped", tag.original()),
-                    )
-                    .at(tag_span)
-                    .help("put the value in quotes if it is meant to begin with `!`"),
-                );
-            }
-            return Ok(if style == ScalarStyle::Plain && is_empty { Value::Null } else { Value::Text(text.to_owned()) });
-        }
-        if style != ScalarStyle::Plain {
-            return Ok(Value::Text(text.to_owned()));
-        }
-        if is_empty {
-            return Ok(Value::Null);
+        let text = if span.start == span.end { "" } else { text };
+        match tag {
+            Some((tag, _)) if tag.original() == "!reference" => return Ok(Value::Reference(None)),
+            Some((tag, _)) if tag.is_yaml_core_schema_tag("str") || tag.original() == "!str" => return Ok(Value::Text(text.to_owned())),
+            // Ruby drops any other tag, and then types even what is quoted. A lone `!` is no tag to speak of.
+            Some((tag, tag_span)) if tag.is_custom() && tag.original() != "!" => self.problems.push(
+                Diagnostic::warning(
+                    "yaml-unknown-tag",
+                    format!("`{}` is a YAML tag without a meaning here and is dropped", tag.original()),
+                )
+                .at(tag_span)
+                .help("put the value in quotes if it is meant to begin with `!`"),
+            ),
+            None if style != ScalarStyle::Plain => return Ok(Value::Text(text.to_owned())),
+            _ => {}
         }
         match plain(text) {
             Scalar::Null => Ok(Value::Null),

@@ -56,6 +56,24 @@ job:
     );
 }
 
+/// As Ruby 3.1 prints them.
+#[test]
+fn tags_are_dropped_and_the_value_typed() {
+    check(
+        "variables: {A: !!str 012, B: ! 012, C: !!int '012', D: !!str , E: !<tag:yaml.org,2002:int> \"7\"}\njob: {script: a}\n",
+        expect![[r#"
+            stage test
+              job when=on_success
+                A="012"
+                B="10"
+                C="10"
+                D=""
+                E="7"
+                $ a
+        "#]],
+    );
+}
+
 #[test]
 fn circles_are_refused() {
     check(
