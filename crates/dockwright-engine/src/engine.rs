@@ -3,13 +3,24 @@
 //! [`Engine`] is a handle; all of its copies share one state. Every part of the state has one owner with its own lock, which is never
 //! held across an `.await`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    net::IpAddr,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
+    api::Caller,
     broker::{Client, HostFacts},
-    error::Result,
+    container::{Container, Containers},
+    error::{Context as _, Result},
     event::Events,
+    exec::Execs,
     image::{Images, remove::ImageUser},
+    network::Networks,
+    sandbox::Sandbox,
+    volume::Volumes,
 };
 
 /// What the sandbox tells an engine at its start.
@@ -19,6 +30,8 @@ pub struct EngineSettings {
     pub data_dir: PathBuf,
     /// Name of the machine as `docker info` shows it.
     pub name: String,
+    /// The engine's own socket in the sandbox, which containers get that ask for `/var/run/docker.sock`.
+    pub socket: PathBuf,
 }
 
 /// Handle to an engine.
@@ -28,17 +41,48 @@ pub struct Engine {
 }
 
 struct Inner {
+    id: String,
     settings: EngineSettings,
+    facts: HostFacts,
     events: Events,
     images: Images,
+    sandbox: Sandbox,
+    containers: Containers,
+    execs: Execs,
+    networks: Arc<Networks>,
+    volumes: Volumes,
+    storage_driver: Mutex<String>,
 }
 
 impl Engine {
     /// Makes an engine without containers.
-    pub fn new(settings: EngineSettings, broker: Client, facts: &HostFacts) -> Result<Self> {
+    pub fn new(settings: EngineSettings, broker: Client, facts: HostFacts, sandbox: Sandbox) -> Result<Self> {
         let events = Events::default();
-        let images = Images::new(broker, facts, events.clone(), settings.data_dir.join("tmp"))?;
-        Ok(Self { inner: Arc::new(Inner { settings, events, images }) })
+        for name in ["containers", "volumes", "tmp"] {
+            std::fs::create_dir_all(settings.data_dir.join(name)).context(format_args!("make the engine's directory of {name}"))?;
+        }
+        let images = Images::new(broker, &facts, events.clone(), settings.data_dir.join("tmp"))?;
+        let volumes = Volumes::new(settings.data_dir.join("volumes"));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                id: crate::id::random(),
+                settings,
+                facts,
+                events,
+                images,
+                sandbox,
+                containers: Containers::default(),
+                execs: Execs::default(),
+                networks: Arc::default(),
+                volumes,
+                storage_driver: Mutex::new("overlay2".to_owned()),
+            }),
+        })
+    }
+
+    /// Returns the engine's identity, new at every start.
+    pub fn id(&self) -> &str {
+        &self.inner.id
     }
 
     /// Returns the engine's images.
@@ -46,9 +90,14 @@ impl Engine {
         &self.inner.images
     }
 
-    /// Returns what containers keep from being removed: the engine has none so far.
+    /// Returns what containers keep from being removed.
     pub fn image_users(&self) -> Vec<ImageUser> {
-        Vec::new()
+        let user = |container: Arc<Container>| ImageUser {
+            image: container.image,
+            container: container.id.clone(),
+            running: container.is_running(),
+        };
+        self.containers().list().into_iter().map(user).collect()
     }
 
     /// Returns what the engine was told at its start.
@@ -56,8 +105,78 @@ impl Engine {
         &self.inner.settings
     }
 
+    /// Returns what the engine's host told about itself.
+    pub fn facts(&self) -> &HostFacts {
+        &self.inner.facts
+    }
+
     /// Returns the engine's events.
     pub fn events(&self) -> &Events {
         &self.inner.events
+    }
+
+    /// Returns the way to PID 1 of the sandbox.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.inner.sandbox
+    }
+
+    pub(crate) fn containers(&self) -> &Containers {
+        &self.inner.containers
+    }
+
+    pub(crate) fn execs(&self) -> &Execs {
+        &self.inner.execs
+    }
+
+    pub(crate) fn networks(&self) -> &Arc<Networks> {
+        &self.inner.networks
+    }
+
+    /// Returns the engine's volumes.
+    pub fn volumes(&self) -> &Volumes {
+        &self.inner.volumes
+    }
+
+    /// Returns the storage driver as `docker info` names it. Jobs that asked for one by `DOCKER_DRIVER` expect to find it there; how
+    /// layers are kept does not depend on it.
+    pub(crate) fn storage_driver(&self) -> String {
+        self.inner.storage_driver.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_storage_driver(&self, name: String) {
+        *self.inner.storage_driver.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    /// Returns the container that a request comes from, if it comes from one.
+    pub(crate) async fn container_of(&self, caller: Caller) -> Result<Option<String>> {
+        match caller {
+            Caller::Outside => Ok(None),
+            Caller::Process(pid) => {
+                let Ok(pid) = u32::try_from(pid) else { return Ok(None) };
+                Ok(self.sandbox().ask(move |spawner| spawner.container_of(pid)).await?)
+            }
+            Caller::Address(peer) => Ok(match peer.ip().to_canonical() {
+                IpAddr::V4(address) => self.networks().container_at(address),
+                IpAddr::V6(_) => None,
+            }),
+        }
+    }
+
+    /// Finds where a path of a container is, while it runs or not: a root to resolve in, and the path below it. Blocks.
+    pub(crate) fn locate(&self, container: &Container, path: &Path) -> Result<(OwnedFd, PathBuf)> {
+        let path = crate::container::config::clean_path(&path.to_string_lossy());
+        if container.is_running() {
+            return Ok((self.sandbox().spawner().open_root(&container.id)?, path.into()));
+        }
+        // The mounts are in order, outer ones first, so the last that fits is the innermost.
+        let below = |target: &str| Path::new(&path).strip_prefix(target).ok().map(Path::to_owned);
+        let mounted = container.mounts.iter().rev().find_map(|mount| Some((mount.path()?, below(&mount.target)?)));
+        match mounted {
+            Some((source, rest)) if source.is_dir() => {
+                let root = std::fs::File::open(source).context(format_args!("open the mount of {path}"))?;
+                Ok((root.into(), Path::new("/").join(rest)))
+            }
+            _ => Ok((self.sandbox().spawner().open_rootfs(&container.id)?, path.into())),
+        }
     }
 }

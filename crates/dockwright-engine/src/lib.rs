@@ -4,11 +4,23 @@
 
 pub mod api;
 pub mod broker;
+mod container;
 pub mod engine;
 pub mod error;
 pub mod event;
+mod exec;
 pub mod host;
+pub mod id;
 pub mod image;
+mod network;
+mod process;
+pub mod sandbox;
+mod stand_in;
+pub mod time;
+mod tree;
+pub mod volume;
 
 pub use engine::{Engine, EngineSettings};
 pub use error::{EngineError, ErrorKind};
+pub use process::engine_main;
+pub use stand_in::dind_main;

@@ -102,7 +102,6 @@ fn execute_reason(error: &ExecuteError) -> FailureReason {
         | ExecuteError::AcquireEngine(_)
         | ExecuteError::Engine { .. }
         | ExecuteError::File { .. }
-        | ExecuteError::Keeper(_)
         | ExecuteError::Helper { .. } => FailureReason::RunnerSystemFailure,
     }
 }

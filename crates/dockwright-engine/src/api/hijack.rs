@@ -22,7 +22,7 @@ pub(crate) const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-
 
 /// Where bytes of a process came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Standard output; all output of a terminal.
     Stdout,
     /// Standard error.
@@ -31,7 +31,7 @@ pub enum Stream {
 
 impl Stream {
     /// Returns the name used in log files.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
@@ -40,7 +40,7 @@ impl Stream {
 }
 
 /// Puts bytes into a frame.
-pub fn frame(source: Stream, payload: &[u8]) -> Bytes {
+pub(crate) fn frame(source: Stream, payload: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(payload.len() + 8);
     bytes.put_u8(match source {
         Stream::Stdout => 1,

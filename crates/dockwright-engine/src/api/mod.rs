@@ -5,16 +5,26 @@
 //! for; it holds no state. Here an error kind becomes a status, and nowhere else.
 
 mod archives;
+mod attach;
 mod auth;
+mod containers;
+mod events;
+mod files;
 mod images;
+mod logs;
+mod networks;
 mod progress;
 pub mod router;
 mod server;
+mod stats;
 pub mod stream;
 mod system;
+mod unsupported;
 pub mod version;
+mod volumes;
 
 pub(crate) mod hijack;
+pub(crate) mod tls;
 
 use http::{HeaderValue, StatusCode, header};
 
@@ -26,7 +36,21 @@ pub use stream::{Body, Response};
 
 /// All endpoints. What is not in one of the tables is a page that does not exist.
 pub(crate) fn routes() -> impl Iterator<Item = &'static router::Route> {
-    let families: [&'static [router::Route]; 4] = [system::ROUTES, archives::ROUTES, auth::ROUTES, images::ROUTES];
+    let families: [&'static [router::Route]; 12] = [
+        system::ROUTES,
+        archives::ROUTES,
+        auth::ROUTES,
+        images::ROUTES,
+        containers::ROUTES,
+        attach::ROUTES,
+        logs::ROUTES,
+        files::ROUTES,
+        networks::ROUTES,
+        volumes::ROUTES,
+        events::ROUTES,
+        // Last, because some of its patterns are wide.
+        unsupported::ROUTES,
+    ];
     families.into_iter().flatten()
 }
 

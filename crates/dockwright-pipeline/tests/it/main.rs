@@ -3,7 +3,6 @@
 mod compose;
 mod jobs;
 mod problems;
-mod robustness;
 mod samples;
 mod variables;
 

@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dockwright-registry", &["store"]),
     ("dockwright-runner", &["job"]),
     ("dockwright-coordinator", &["job", "pipeline"]),
-    ("dockwright-build", &["store"]),
+    ("dockwright-build", &["container", "registry", "store"]),
     ("dockwright-engine", &["build", "container", "registry", "store"]),
     ("dockwright", &["build", "container", "coordinator", "engine", "job", "pipeline", "registry", "runner", "store"]),
     ("xtask", &[]),
