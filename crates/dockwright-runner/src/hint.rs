@@ -137,8 +137,8 @@ pub(crate) struct DockerSetup {
     pub(crate) client_uses_tls: bool,
     /// Names of all services by which the job reaches them.
     pub(crate) services: Vec<ServiceSetup>,
-    /// The job has a Docker socket of its own.
-    pub(crate) has_socket: bool,
+    /// Where the job finds a Docker engine without any setting.
+    pub(crate) own_endpoint: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -221,9 +221,9 @@ fn explain_tcp(setup: &DockerSetup, observations: &BTreeSet<Observation>, addres
     let dind: Vec<&ServiceSetup> = setup.services.iter().filter(|service| service.is_dind).collect();
     let Some(first) = dind.first() else {
         let why = format!("DOCKER_HOST is `{}`, but no service of this job is a Docker daemon", address.text);
-        let remedy = match setup.has_socket {
-            true => "remove DOCKER_HOST: this job has a Docker engine of its own at `unix:///var/run/docker.sock`".to_owned(),
-            false => format!("add a service with the alias `{host}`, such as `services: [{{name: \"docker:dind\", alias: \"{host}\"}}]`"),
+        let remedy = match &setup.own_endpoint {
+            Some(own) => format!("remove DOCKER_HOST: this job has a Docker engine of its own at `{own}`"),
+            None => format!("add a service with the alias `{host}`, such as `services: [{{name: \"docker:dind\", alias: \"{host}\"}}]`"),
         };
         return Hint::new(why, remedy);
     };
@@ -308,9 +308,12 @@ fn explain_socket(setup: &DockerSetup, endpoint: Option<&str>) -> Option<Hint> {
             format!("set DOCKER_HOST: \"tcp://{name}:{port}\""),
         );
     }
-    let remedy = match setup.has_socket {
-        true => "remove DOCKER_HOST: this job's engine listens at `unix:///var/run/docker.sock`",
-        false => "add `services: [\"docker:dind\"]` and set DOCKER_HOST: \"tcp://docker:2376\" and DOCKER_TLS_CERTDIR: \"/certs\"",
+    let remedy = match &setup.own_endpoint {
+        Some(own) if own == socket => "what the engine prints itself may say why it does not answer".to_owned(),
+        Some(own) => format!("remove DOCKER_HOST: this job has a Docker engine of its own at `{own}`"),
+        None => {
+            "add `services: [\"docker:dind\"]` and set DOCKER_HOST: \"tcp://docker:2376\" and DOCKER_TLS_CERTDIR: \"/certs\"".to_owned()
+        }
     };
     Hint::new(format!("no Docker daemon answers at `{socket}`, and no service of this job is one"), remedy)
 }

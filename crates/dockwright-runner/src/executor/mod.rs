@@ -148,11 +148,11 @@ impl Executor {
         }
     }
 
-    /// The job's scripts have a Docker socket without asking for one.
-    pub(crate) fn has_own_docker_socket(&self) -> bool {
+    /// Where the job's scripts find a Docker engine without asking for one.
+    pub(crate) fn own_docker_endpoint(&self) -> Option<String> {
         match self {
-            Self::Shell(shell) => shell.has_engine(),
-            Self::Docker(docker) => docker.binds_socket(),
+            Self::Shell(shell) => shell.engine_endpoint(),
+            Self::Docker(docker) => docker.binds_socket().then(|| "unix:///var/run/docker.sock".to_owned()),
         }
     }
 

@@ -60,8 +60,8 @@ impl ShellExecutor {
         Ok(())
     }
 
-    pub(super) fn has_engine(&self) -> bool {
-        self.engine.is_some()
+    pub(super) fn engine_endpoint(&self) -> Option<String> {
+        self.engine.as_ref().map(|engine| engine.endpoint.clone())
     }
 
     pub(super) async fn run_script(

@@ -70,7 +70,7 @@ fn tls_port_of_a_plain_service() {
 
 #[test]
 fn no_daemon_service_at_all() {
-    let without = DockerSetup { has_socket: true, ..DockerSetup::default() };
+    let without = DockerSetup { own_endpoint: Some("unix:///var/run/docker.sock".to_owned()), ..DockerSetup::default() };
     check(
         &with_host(without, "tcp://docker:2375"),
         "error during connect: Get http://docker:2375/v1.40/info: dial tcp: lookup docker on 127.0.0.11:53: no such host",

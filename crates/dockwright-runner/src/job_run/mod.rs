@@ -79,7 +79,8 @@ impl JobRun {
             interval: config.trace_interval,
             retry_delay: TRACE_RETRY_DELAY,
         };
-        let (trace, delivered) = Trace::start(options, &variables, &self.payload.features.token_mask_prefixes);
+        let passwords: Vec<&str> = self.payload.credentials.iter().map(|credentials| credentials.password.as_str()).collect();
+        let (trace, delivered) = Trace::start(options, &variables, &passwords, &self.payload.features.token_mask_prefixes);
         let limit = u64::try_from(self.payload.runner_info.timeout).ok().filter(|&seconds| seconds > 0);
         let stops = Stops::watch(
             self.runner.coordinator.signals(self.payload.id),
@@ -383,7 +384,7 @@ impl Work<'_> {
         if !matches!(result, Err(Failure::Execute(ExecuteError::Exit { .. }))) {
             return None;
         }
-        let setup = setup::docker_setup(&self.context, self.executor.has_own_docker_socket());
+        let setup = setup::docker_setup(&self.context, self.executor.own_docker_endpoint());
         hint::explain(&setup, &self.context.trace.observations().await)
     }
 }

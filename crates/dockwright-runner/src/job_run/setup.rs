@@ -98,7 +98,7 @@ fn variables(config: &RunnerConfig, payload: &JobPayload, kind: ExecutorKind, sl
 }
 
 /// What of a job the hints are about.
-pub(super) fn docker_setup(context: &ExecutorContext, has_socket: bool) -> DockerSetup {
+pub(super) fn docker_setup(context: &ExecutorContext, own_endpoint: Option<String>) -> DockerSetup {
     let variables = &context.variables;
     let set = |key: &str| variables.get(key).map(str::to_owned);
     let is_client = job_image(context).is_some_and(|image| is_docker_client(&variables.expand(&image.name)));
@@ -118,7 +118,7 @@ pub(super) fn docker_setup(context: &ExecutorContext, has_socket: bool) -> Docke
         tls_certdir: set("DOCKER_TLS_CERTDIR"),
         client_uses_tls: is_client || !variables.text("DOCKER_TLS_VERIFY").is_empty(),
         services: services.collect(),
-        has_socket,
+        own_endpoint,
     }
 }
 

@@ -109,10 +109,11 @@ impl Trace {
     pub(crate) fn start(
         options: TraceOptions,
         variables: &JobVariables,
+        further_secrets: &[&str],
         token_prefixes: &[String],
     ) -> (Self, JoinHandle<Result<TraceChecksum, CoordinatorError>>) {
         let (sender, receiver) = mpsc::channel(CHANNEL_LENGTH);
-        let secrets = variables.masked_values().chain([options.access.token.expose()]);
+        let secrets = variables.masked_values().chain([options.access.token.expose()]).chain(further_secrets.iter().copied());
         let rules = MaskRules::new(secrets, token_prefixes);
         let trace = Self { sender, sections: options.sections };
         let task = TraceTask {

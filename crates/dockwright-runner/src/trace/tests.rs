@@ -62,7 +62,7 @@ fn start(recorder: &Arc<Recorder>, limit_bytes: u64) -> (Trace, JoinHandle<Resul
         retry_delay: Duration::from_millis(1),
     };
     let secret = Variable { key: "S".to_owned(), value: "tulip".to_owned(), masked: true, ..Variable::default() };
-    Trace::start(options, &JobVariables::new(vec![secret]), &[])
+    Trace::start(options, &JobVariables::new(vec![secret]), &["rosebud"], &[])
 }
 
 async fn text(recorder: &Recorder, delivered: JoinHandle<Result<TraceChecksum, CoordinatorError>>) -> String {
@@ -77,13 +77,13 @@ async fn text(recorder: &Recorder, delivered: JoinHandle<Result<TraceChecksum, C
 async fn secrets_of_both_streams_are_masked_and_a_cut_end_is_shown_with_its_phase() {
     let recorder = Arc::<Recorder>::default();
     let (trace, delivered) = start(&recorder, 1000);
-    trace.write(Stream::Stdout, "a tu").await;
+    trace.write(Stream::Stdout, "a rosebud tu").await;
     trace.write(Stream::Stderr, "b tulip\n").await;
     trace.write(Stream::Stdout, "lip job-token tul").await;
     trace.end_section(&Phase::AfterScript).await;
     trace.finish().await;
     let text = text(&recorder, delivered).await;
-    assert!(text.starts_with("a b [MASKED]\n[MASKED] [MASKED] tulsection_end:"), "{text}");
+    assert!(text.starts_with("a [MASKED] b [MASKED]\n[MASKED] [MASKED] tulsection_end:"), "{text}");
 }
 
 #[tokio::test]

@@ -68,13 +68,15 @@ exit 1";
 
 #[derive(Default)]
 pub(crate) struct DockerExecutor {
+    lease: Option<EngineLease>,
     ready: Option<Ready>,
 }
 
 /// What there is once the engine answers; it grows while a job is prepared.
 struct Ready {
     docker: Docker,
-    lease: EngineLease,
+    /// Where the engine has this program itself.
+    program: Option<String>,
     created: Created,
     network: String,
     volumes: Volumes,
@@ -95,24 +97,16 @@ struct Created {
 
 impl DockerExecutor {
     pub(super) async fn prepare(&mut self, context: &ExecutorContext, stop: &CancellationToken) -> Result<(), ExecuteError> {
-        tokio::select! {
-            prepared = self.prepare_all(context, stop) => prepared,
-            () = stop.cancelled() => Err(ExecuteError::Stopped),
-        }
-    }
-
-    async fn prepare_all(&mut self, context: &ExecutorContext, stop: &CancellationToken) -> Result<(), ExecuteError> {
         let job_image = job_image(context).ok_or(ExecuteError::NoImage)?;
         let image_name = context.variables.expand(&job_image.name);
         if image_name.is_empty() {
             return Err(ExecuteError::NoImage);
         }
         context.trace.line(format!("Using Docker executor with image {image_name} ...")).await;
-        if self.ready.is_none() {
-            let lease = context.engines.acquire(context.engine_request(Vec::new())).await.map_err(ExecuteError::AcquireEngine)?;
-            self.ready = Some(connect(context, lease).await?);
-        }
-        let ready = self.ready.as_mut().expect("it was just made");
+        let lease = context.engines.acquire(context.engine_request(Vec::new()));
+        let lease = unless_stopped(stop, async { lease.await.map_err(ExecuteError::AcquireEngine) }).await?;
+        let lease = self.lease.insert(lease);
+        let ready = self.ready.insert(connect(context, lease).await?);
         ready.create_network(context).await?;
         ready.create_volumes(context).await?;
         ready.prepare_helper(context).await?;
@@ -130,7 +124,7 @@ impl DockerExecutor {
             trace: &context.trace,
         };
         ready.start_services(context, &images, stop).await?;
-        let found = images.provide(&image_name, &job_image).await?;
+        let found = unless_stopped(stop, images.provide(&image_name, &job_image)).await?;
         ready.image = found.id.unwrap_or(image_name);
         Ok(())
     }
@@ -215,12 +209,12 @@ impl DockerExecutor {
     }
 
     pub(super) async fn clean_up(self, context: &ExecutorContext) {
-        let Some(ready) = self.ready else { return };
-        // An engine of the job's own takes everything with it.
-        if !ready.lease.job_scoped {
+        let Some(lease) = self.lease else { return };
+        if let Some(ready) = self.ready.filter(|_| !lease.job_scoped) {
             ready.remove_all(context).await;
         }
-        ready.lease.release().await;
+        // An engine of the job's own takes everything with it.
+        lease.release().await;
     }
 }
 
@@ -250,7 +244,15 @@ fn pack(directory: &Path, output: std::io::PipeWriter) -> std::io::Result<()> {
     archive.into_inner()?.flush()
 }
 
-async fn connect(context: &ExecutorContext, lease: EngineLease) -> Result<Ready, ExecuteError> {
+/// Gives up something long that leaves nothing behind. What creates things is never given up half-way.
+async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = Result<T, ExecuteError>>) -> Result<T, ExecuteError> {
+    tokio::select! {
+        result = work => result,
+        () = stop.cancelled() => Err(ExecuteError::Stopped),
+    }
+}
+
+async fn connect(context: &ExecutorContext, lease: &EngineLease) -> Result<Ready, ExecuteError> {
     let endpoint = lease.endpoint.as_str();
     let client = if endpoint.starts_with("unix://") {
         Docker::connect_with_unix(endpoint, REQUEST_TIMEOUT_SECS, API_DEFAULT_VERSION)
@@ -262,13 +264,14 @@ async fn connect(context: &ExecutorContext, lease: EngineLease) -> Result<Ready,
     let action = format!("connect to the Docker engine at {endpoint}");
     let docker = client.map_err(ExecuteError::engine(&action))?;
     let docker = docker.negotiate_version().await.map_err(ExecuteError::engine(&action))?;
-    let volumes = volumes::plan(context, &unique_name(context), lease.job_scoped)?;
-    let payload = &context.payload;
-    let network =
-        format!("runner-{}-{}-{}-{}", context.config.short_token, payload.job_info.project_id, context.slot, payload.id).to_lowercase();
+    // Others may run a job of the same number on the same engine.
+    let nonce = random();
+    let volumes = volumes::plan(context, &format!("{}-{nonce:016x}", unique_name(context)), lease.job_scoped)?;
+    let (payload, token) = (&context.payload, &context.config.short_token);
+    let network = format!("runner-{token}-{}-{}-{}-{nonce:016x}", payload.job_info.project_id, context.slot, payload.id).to_lowercase();
     Ok(Ready {
         docker,
-        lease,
+        program: lease.program.clone(),
         created: Created::default(),
         network,
         volumes,
@@ -315,7 +318,7 @@ impl Ready {
     }
 
     async fn prepare_helper(&mut self, context: &ExecutorContext) -> Result<(), ExecuteError> {
-        let bound = self.lease.program.is_some();
+        let bound = self.program.is_some();
         let binary = (!bound).then_some(context.config.docker.helper_binary.as_path());
         self.helper_image = helper_image::ensure(&self.docker, binary).await?;
         let body = self.helper_body(context, vec!["stdin".to_owned()], Vec::new());
@@ -327,7 +330,7 @@ impl Ready {
     /// A container of the helper image, with the job's volumes and network.
     fn helper_body(&self, context: &ExecutorContext, arguments: Vec<String>, env: Vec<String>) -> ContainerCreateBody {
         let mut binds = self.volumes.binds.clone();
-        binds.extend(self.lease.program.as_ref().map(|program| format!("{program}:{}:ro", helper_image::PROGRAM)));
+        binds.extend(self.program.as_ref().map(|program| format!("{program}:{}:ro", helper_image::PROGRAM)));
         let command = [helper_image::PROGRAM, "internal", "helper"].map(str::to_owned).to_vec();
         ContainerCreateBody {
             image: Some(self.helper_image.clone()),

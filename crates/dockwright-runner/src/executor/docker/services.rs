@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, future::join_all};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ready, image::ImageSource, image_name::ServiceName, labels};
+use super::{Ready, image::ImageSource, image_name::ServiceName, labels, unless_stopped};
 use crate::{
     executor::{ExecuteError, ExecutorContext},
     trace::{Stream, Trace},
@@ -42,7 +42,7 @@ impl Ready {
         let mut taken = Vec::new();
         let mut services = Vec::new();
         for (index, service) in context.payload.services.iter().enumerate() {
-            services.extend(self.start_service(context, images, service, index, &mut taken).await?);
+            services.extend(self.start_service(context, images, service, index, &mut taken, stop).await?);
         }
         let limit = context.config.docker.wait_for_services;
         if services.is_empty() || limit.is_zero() {
@@ -68,6 +68,7 @@ impl Ready {
         service: &Image,
         index: usize,
         taken: &mut Vec<String>,
+        stop: &CancellationToken,
     ) -> Result<Option<Service>, ExecuteError> {
         let image = context.variables.expand(&service.name);
         let alias = context.variables.expand(&service.alias);
@@ -82,7 +83,7 @@ impl Ready {
         }
         taken.extend(aliases.iter().cloned());
         context.trace.line(format!("Starting service {}:{}...", name.service, name.version)).await;
-        let found = images.provide(&image, service).await?;
+        let found = unless_stopped(stop, images.provide(&image, service)).await?;
 
         let body = ContainerCreateBody {
             image: Some(found.id.unwrap_or_else(|| image.clone())),

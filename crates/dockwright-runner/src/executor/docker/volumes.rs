@@ -136,7 +136,7 @@ fn volume_name(context: &ExecutorContext, unique_name: &str, destination: &str, 
     let protected = if payload.git_info.protected == Some(true) { "-protected" } else { "" };
     let place = short_hash(destination);
     if !reusable {
-        return format!("{unique_name}-{}-cache-{place}{protected}", payload.id);
+        return format!("{unique_name}-cache-{place}{protected}");
     }
     let config = &context.config;
     let owner = format!(
