@@ -1,7 +1,29 @@
 //! What runs next: pipelines as a state machine, and payloads for the runners that ask.
 //!
-//! Nothing is executed here. A runner, in this process or elsewhere, asks for jobs and reports what became of them.
+//! Nothing is executed here but Git. A runner, in this process or elsewhere, asks for jobs and reports what became of them.
+//!
+//! ```text
+//! Project::open ──► context ──► dockwright_pipeline::{parse, evaluate} ──► select ──► PipelineRun::start
+//!                                                                                       │        │
+//!                                                     request_job, update_job, …  ◄─────┘        └────►  JobEvent
+//! ```
 
+mod project;
+
+mod directory;
+mod predefined;
+mod select;
+
+mod dotenv;
 mod event;
+mod payload;
+mod run;
+mod schedule;
 
+pub use directory::{DirectoryError, RunDirectory};
+pub use dotenv::DotenvError;
 pub use event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus};
+pub use predefined::{GivenVariable, RegistryFacts, Trigger, context};
+pub use project::{Commit, GitError, OpenProjectError, Person, Project, Remote, Tree};
+pub use run::{Access, JobSignals, PipelineRun, RunError, RunOptions, StartedRun};
+pub use select::{UnknownJobError, select, with_needed};

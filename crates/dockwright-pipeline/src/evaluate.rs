@@ -7,7 +7,7 @@ use crate::{
     diagnostic::Diagnostic,
     keyword::{job::JobConfig, rules::Rule, rules::RuleWhen, variables::Variables},
     pipeline::{AllowFailure, Job, Need, Pipeline, PipelineContext, When},
-    variables::{expand_blank, expand_existing},
+    variables::{ExpandableVariable, expand_blank, expand_existing, sort_and_expand},
 };
 
 /// Longest name of a pipeline.
@@ -30,6 +30,7 @@ pub fn evaluate(config: &Config, context: &PipelineContext) -> (Pipeline, Vec<Di
     let mut jobs: Vec<Job> = config.jobs.values().filter_map(|job| evaluation.job(job)).collect();
     let stage_index = |job: &Job| config.stages.iter().position(|stage| *stage == job.stage);
     jobs.sort_by_key(stage_index);
+    check_variables(&jobs, &mut problems);
     check_needs(&mut jobs, &mut problems);
     if !config.jobs.is_empty() && jobs.iter().all(|job| matches!(job.stage.as_str(), ".pre" | ".post")) {
         problems.push(
@@ -143,6 +144,24 @@ impl Evaluation<'_> {
         let name = expand_blank(config.workflow.name.as_ref()?, &layers(self.context, &configured));
         let name: String = name.trim().chars().take(MAX_NAME_CHARS).collect();
         (!name.is_empty()).then_some(name)
+    }
+}
+
+/// Variables of a job must not refer to each other in a circle.
+fn check_variables(jobs: &[Job], problems: &mut Vec<Diagnostic>) {
+    for job in jobs {
+        let expandable = job.variables.iter().map(|variable| ExpandableVariable {
+            key: variable.key.clone(),
+            value: variable.value.clone(),
+            raw: variable.raw,
+            file: false,
+        });
+        if let Err(circle) = sort_and_expand(expandable.collect()) {
+            let message = format!("{}: circular variable reference detected: {:?}", job.name, circle.names);
+            problems.push(
+                Diagnostic::error("variables-cycle", message).at(job.span).help("a value may name other variables, but not in a circle"),
+            );
+        }
     }
 }
 

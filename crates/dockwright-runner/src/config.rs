@@ -89,7 +89,8 @@ pub struct DockerConfig {
     pub privileged: bool,
     /// How long to wait for a service's port. Zero does not wait.
     pub wait_for_services: Duration,
-    /// This program, linked statically: it is put into the helper image, which runs it as `dockwright internal helper`.
+    /// This program, linked statically: it is put into the helper image, which runs it as `dockwright internal helper`. Shell jobs
+    /// use it, too, for the process that keeps theirs.
     pub helper_binary: PathBuf,
 }
 

@@ -102,6 +102,7 @@ fn execute_reason(error: &ExecuteError) -> FailureReason {
         | ExecuteError::AcquireEngine(_)
         | ExecuteError::Engine { .. }
         | ExecuteError::File { .. }
+        | ExecuteError::Keeper(_)
         | ExecuteError::Helper { .. } => FailureReason::RunnerSystemFailure,
     }
 }

@@ -10,6 +10,7 @@ mod reader;
 use std::ops::RangeInclusive;
 
 pub use health::Healthcheck;
+pub(crate) use reader::is_url;
 
 use super::{
     ParseError,
@@ -121,6 +122,23 @@ pub struct Copy {
     pub checksum: Option<String>,
     /// ADD only: unpack archives; absent means local ones only.
     pub unpack: Option<bool>,
+}
+
+impl Copy {
+    /// A copy without flags, sources and destination.
+    pub fn plain() -> Self {
+        Self {
+            sources: Vec::new(),
+            destination: String::new(),
+            from: None,
+            chown: None,
+            chmod: None,
+            link: false,
+            exclude: Vec::new(),
+            checksum: None,
+            unpack: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -63,9 +63,9 @@ impl<'a> Lexer<'a> {
         Self { escape, lookup, quotes: Quotes::Resolve }
     }
 
-    /// A lexer that leaves quotes alone and only replaces variables.
-    pub fn for_body(lookup: Lookup<'a>) -> Self {
-        Self { escape: '\\', lookup, quotes: Quotes::Keep }
+    /// Replaces variables and leaves quotes alone, as in the body of a here-document, whose escape character is always `\`.
+    pub fn body(&self, text: &str) -> Result<String, LexError> {
+        Self { escape: '\\', quotes: Quotes::Keep, ..*self }.word(text)
     }
 
     /// Expands the text into one word; blanks stay.
@@ -422,6 +422,6 @@ mod tests {
 
     #[test]
     fn bodies_keep_quotes() {
-        assert_eq!(Lexer::for_body(&lookup).word("it's \"$NAME\" \\$NAME").unwrap(), "it's \"value\" $NAME");
+        assert_eq!(Lexer::new('`', &lookup).body("it's \"$NAME\" \\$NAME").unwrap(), "it's \"value\" $NAME");
     }
 }

@@ -3,6 +3,7 @@
 mod compose;
 mod jobs;
 mod problems;
+mod robustness;
 mod samples;
 mod variables;
 

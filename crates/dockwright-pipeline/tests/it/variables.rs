@@ -75,6 +75,26 @@ fn tags_are_dropped_and_the_value_typed() {
 }
 
 #[test]
+fn circles_are_refused() {
+    check(
+        r"
+variables: {A: $B, B: $C, C: '$A $C'}
+job: {script: a, variables: {SELF: '$SELF:x', D: $D}}
+fine: {script: a, variables: {A: x}}
+",
+        expect![[r#"
+            error[variables-cycle]: job: circular variable reference detected: ["A", "B", "C"]
+             --> .gitlab-ci.yml:2:1
+              |
+            2 | job: {script: a, variables: {SELF: '$SELF:x', D: $D}}
+              | ^^^
+              |
+              = help: a value may name other variables, but not in a circle
+        "#]],
+    );
+}
+
+#[test]
 fn inheritance_can_be_narrowed() {
     check(
         r"

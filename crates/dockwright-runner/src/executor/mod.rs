@@ -234,6 +234,8 @@ pub(crate) enum ExecuteError {
     },
     #[error("`git {subcommand}` failed ({status})")]
     Git { subcommand: String, status: String },
+    #[error("the keeper of the job's processes does not answer")]
+    Keeper(#[source] io::Error),
     #[error("handle the job's files: {reason}")]
     Helper { reason: String },
 }

@@ -5,13 +5,14 @@
 //! standard input and output, and what the user should read goes to standard error.
 //!
 //! `helper stdin` reads the request as the first line of its input, so that one container can be started again for each operation.
-//! `helper health-check` waits for a service's port.
+//! `helper health-check` waits for a service's port. `helper keep` runs the scripts of a shell job.
 
 mod archive;
 mod extract;
 mod git_index;
 mod glob;
 mod health_check;
+pub(crate) mod keeper;
 mod select;
 
 use std::{
@@ -83,8 +84,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("stdin") => run_from_stdin(&mut log),
         Some("health-check") => health_check::run(&arguments[1..], &mut log),
+        Some("keep") => keeper::run(&mut log),
         _ => {
-            let _ = writeln!(log, "usage: dockwright internal helper stdin | health-check [--port PORT]...");
+            let _ = writeln!(log, "usage: dockwright internal helper stdin | keep | health-check [--port PORT]...");
             ExitCode::from(2)
         }
     }
@@ -123,9 +125,14 @@ pub(crate) fn run(request: &HelperRequest, input: &mut dyn Read, output: &mut dy
     }
 }
 
+/// Creates a directory with its parents; what is new, and the directory in any case, is opened up for everybody.
 fn prepare(directory: &Path) -> Result<(), HelperError> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::create_dir_all(directory).map_err(HelperError::file("create", directory))?;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).map_err(HelperError::file("open up", directory))
+    for opened in missing.into_iter().chain([directory]) {
+        fs::set_permissions(opened, fs::Permissions::from_mode(0o777)).map_err(HelperError::file("open up", opened))?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), HelperError> {

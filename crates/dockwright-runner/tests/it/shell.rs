@@ -224,3 +224,41 @@ async fn jobs_at_once_have_their_own_directories() {
         assert!(recorder.trace(id).contains(&format!("\njob {id}\n")), "{}", recorder.trace(id));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outlives_a_job_but_phases_share_what_runs() {
+    let place = Place::new(&[]);
+    let pid_file = place.root.path().join("pid");
+    // A daemon in a session of its own, whose parent ends and which does not listen to SIGTERM.
+    let daemon = format!("setsid sh -c 'trap \"\" TERM; echo $$ > {0}; sleep 1000' > /dev/null 2>&1 &", pid_file.display());
+    let wait = format!("until test -s {0}; do sleep 0.01; done", pid_file.display());
+    let mut payload = place.payload(1, &[&daemon, &wait]);
+    payload.steps.push(step("after_script", &[&format!("kill -0 $(cat {}) && echo still there", pid_file.display())]));
+    let recorder = Recorder::with([payload]);
+    run_all(&place, &recorder).await;
+    let trace = recorder.trace(1);
+    assert!(trace.contains("\nstill there\n") && trace.ends_with("Job succeeded\n"), "{trace}");
+    let pid = fs::read_to_string(pid_file).expect("the daemon wrote it");
+    assert!(!fs::exists(format!("/proc/{}", pid.trim())).expect("it can be looked for"), "the daemon runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_complete_and_in_order() {
+    let place = Place::new(&[]);
+    let recorder = Recorder::with([place.payload(1, &["seq 1 200000", "sleep 1000 & echo started"])]);
+    run_all(&place, &recorder).await;
+    let trace = recorder.trace(1);
+    let numbers: Vec<u32> = trace.lines().filter_map(|line| line.parse().ok()).collect();
+    assert!(numbers.iter().copied().eq(1..=200_000), "{} numbers", numbers.len());
+    assert!(trace.contains("\nstarted\n<end step_script>"), "the job does not wait for what it left in the background");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_shells_and_a_killed_keeper() {
+    let place = Place::new(&[]);
+    let recorder = Recorder::with([place.payload(1, &["kill -9 $$"]), place.payload(2, &["kill -9 $PPID; kill -9 $$"])]);
+    run_all(&place, &recorder).await;
+    assert!(recorder.trace(1).ends_with("ERROR: Job failed: signal: killed\n"), "{}", recorder.trace(1));
+    let lost = "ERROR: Job failed (system failure): the keeper of the job's processes does not answer: ";
+    assert!(recorder.trace(2).contains(lost), "{}", recorder.trace(2));
+}

@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dockwright-registry", &["store"]),
     ("dockwright-runner", &["job"]),
     ("dockwright-coordinator", &["job", "pipeline"]),
-    ("dockwright-build", &["container", "registry", "store"]),
+    ("dockwright-build", &["store"]),
     ("dockwright-engine", &["build", "container", "registry", "store"]),
     ("dockwright", &["build", "container", "coordinator", "engine", "job", "pipeline", "registry", "runner", "store"]),
     ("xtask", &[]),

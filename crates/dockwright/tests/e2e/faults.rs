@@ -127,7 +127,7 @@ struct Broken {
 }
 
 const BROKEN: &[Broken] = &[
-    Broken { name: "broken-yaml", configuration: "build:\n  script: [unclosed\n", arguments: &[], exit_code: 2, says: ".gitlab-ci.yml:" },
+    Broken { name: "broken-yaml", configuration: "build:\n  script: [unclosed\n", arguments: &[], exit_code: 3, says: ".gitlab-ci.yml:" },
     Broken { name: "unknown-job", configuration: "build:\n  script: [\"true\"]\n", arguments: &["biuld"], exit_code: 2, says: "`build`" },
     Broken {
         name: "missing-image",

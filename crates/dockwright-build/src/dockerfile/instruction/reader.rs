@@ -199,13 +199,11 @@ fn common_copy(flags: &Flags<'_>, sources: Vec<Source>, destination: String) -> 
     Ok(Copy {
         sources,
         destination,
-        from: None,
         chown: flags.owned("chown")?,
         chmod: flags.owned("chmod")?,
         link: flags.boolean("link")?.unwrap_or(false),
         exclude: flags.all("exclude").map(str::to_owned).collect(),
-        checksum: None,
-        unpack: None,
+        ..Copy::plain()
     })
 }
 

@@ -1,0 +1,7 @@
+//! Builds from end to end, against an engine made of temporary directories.
+
+mod cache;
+mod fake;
+mod files;
+mod language;
+mod stages;

@@ -1,0 +1,76 @@
+//! Running Git: the only child process of this crate.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Git could not be run, or said no.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("run `git`")]
+    Run {
+        #[source]
+        source: io::Error,
+    },
+    #[error("`git {arguments}` in `{directory}`: {message}")]
+    Failed { arguments: String, directory: PathBuf, message: String },
+}
+
+impl GitError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Run { source } if source.kind() == io::ErrorKind::NotFound => Some("install Git, for example `apt-get install git`"),
+            Self::Run { .. } | Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// A Git command to run.
+pub(crate) struct Git {
+    command: Command,
+    directory: PathBuf,
+}
+
+/// Prepares a Git command for a directory. Settings and variables of the user's shell that would redirect it have no effect.
+pub(crate) fn git(directory: &Path, arguments: &[&str]) -> Git {
+    let mut command = Command::new("git");
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"] {
+        command.env_remove(variable);
+    }
+    // The repository was chosen by whoever runs the pipeline, so it does not matter who owns it: root often runs that of another user.
+    command.args(["-c", "safe.directory=*", "-c", "core.quotePath=false"]).args(arguments);
+    command.current_dir(directory).stdin(Stdio::null()).env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
+    Git { command, directory: directory.to_owned() }
+}
+
+impl Git {
+    /// Sets a variable of the command.
+    pub(super) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it and returns what it prints.
+    pub(crate) fn bytes(mut self) -> Result<Vec<u8>, GitError> {
+        let output = self.command.output().map_err(|source| GitError::Run { source })?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let arguments: Vec<String> = self.command.get_args().skip(4).map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let message = if message.is_empty() { output.status.to_string() } else { message };
+        Err(GitError::Failed { arguments: arguments.join(" "), directory: self.directory, message })
+    }
+
+    /// Runs it and returns what it prints, without the last line's end.
+    pub(crate) fn text(self) -> Result<String, GitError> {
+        let mut text = String::from_utf8_lossy(&self.bytes()?).into_owned();
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        Ok(text)
+    }
+}

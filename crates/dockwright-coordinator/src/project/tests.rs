@@ -1,0 +1,134 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+struct Repository {
+    directory: TempDir,
+}
+
+impl Repository {
+    fn new() -> Self {
+        let directory = TempDir::with_prefix("my app").expect("a temporary directory");
+        let repository = Self { directory };
+        repository.git(&["init", "--quiet", "--initial-branch=main"]);
+        repository.git(&["config", "user.name", "Ada"]);
+        repository.git(&["config", "user.email", "ada@example.com"]);
+        repository
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("work")
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        fs::create_dir_all(self.root()).expect("directory is made");
+        git(&self.root(), arguments).text().expect("git succeeds")
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root().join(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("directory is made");
+        fs::write(path, text).expect("file is written");
+    }
+
+    fn commit(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", message]);
+    }
+
+    fn open(&self, tree: Tree) -> Project {
+        let sources = TempDir::new_in(self.directory.path()).expect("a temporary directory").keep();
+        Project::open(&self.root(), tree, &sources.join("sources.git")).expect("the project opens")
+    }
+}
+
+#[test]
+fn the_working_tree_becomes_a_commit_and_nothing_else_changes() {
+    let repository = Repository::new();
+    repository.write("kept.txt", "old");
+    repository.write("removed.txt", "x");
+    repository.write(".gitignore", "ignored.txt\n");
+    repository.commit("Title\n\nBody");
+    let clean = repository.open(Tree::Working);
+    assert_eq!(clean.sha, repository.git(&["rev-parse", "HEAD"]));
+    assert!(!clean.has_changes);
+
+    repository.write("kept.txt", "new");
+    repository.write("sub/added.txt", "x");
+    repository.write("ignored.txt", "x");
+    fs::remove_file(repository.root().join("removed.txt")).expect("file is removed");
+    let before = (repository.git(&["status", "--porcelain"]), repository.git(&["count-objects"]), repository.git(&["show-ref"]));
+    let project = repository.open(Tree::Working);
+    assert_eq!(before, (repository.git(&["status", "--porcelain"]), repository.git(&["count-objects"]), repository.git(&["show-ref"])));
+    assert!(project.has_changes);
+    assert_eq!(project.list_files(), [".gitignore", "kept.txt", "sub/added.txt"]);
+    assert_eq!(project.load_local("kept.txt"), Ok("new".to_owned()));
+    assert_eq!(project.load_local("ignored.txt"), Err(LoadError::NotFound));
+    assert_eq!(project.sha, repository.open(Tree::Working).sha, "the same files give the same commit");
+
+    let committed = repository.open(Tree::Committed);
+    assert_eq!(committed.load_local("kept.txt"), Ok("old".to_owned()));
+    assert_eq!((committed.commit.message.as_str(), committed.commit.author.as_str()), ("Title\n\nBody\n", "Ada <ada@example.com>"));
+}
+
+#[test]
+fn sources_can_be_fetched() {
+    let repository = Repository::new();
+    repository.write("a.txt", "1");
+    repository.commit("first");
+    repository.write("a.txt", "2");
+    let project = repository.open(Tree::Working);
+    let job = TempDir::new().expect("a temporary directory");
+    let run = |arguments: &[&str]| git(job.path(), arguments).text().expect("git succeeds");
+    run(&["init", "--quiet"]);
+    let address = project.sources.display().to_string();
+    run(&["fetch", "--quiet", "--depth", "20", &address, "+refs/heads/main:refs/remotes/origin/main"]);
+    run(&["checkout", "--quiet", "--detach", &project.sha]);
+    assert_eq!(fs::read_to_string(job.path().join("a.txt")).expect("file is there"), "2");
+}
+
+#[test]
+fn branches_tags_and_remotes() {
+    let repository = Repository::new();
+    repository.write("a.txt", "1");
+    repository.commit("first");
+    let first = repository.git(&["rev-parse", "HEAD"]);
+    repository.git(&["remote", "add", "origin", "git@gitlab.example.com:Group/App.git"]);
+    repository.git(&["update-ref", "refs/remotes/origin/main", &first]);
+    repository.write("a.txt", "2");
+    repository.commit("second");
+    let project = repository.open(Tree::Working);
+    assert_eq!((project.ref_name.as_str(), project.is_tag, project.before_sha.as_str()), ("main", false, first.as_str()));
+    assert_eq!((project.remote.path.as_str(), project.default_branch.as_str()), ("Group/App", "main"));
+
+    repository.git(&["tag", "--annotate", "--message", "The first release", "v1"]);
+    repository.git(&["checkout", "--quiet", "v1"]);
+    let project = repository.open(Tree::Committed);
+    assert_eq!((project.ref_name.as_str(), project.is_tag), ("v1", true));
+    assert_eq!(project.commit.tag_message.as_deref(), Some("The first release"));
+    assert_eq!(project.before_sha, NO_COMMIT);
+}
+
+#[test]
+fn what_is_no_project() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let sources = directory.path().join("sources.git");
+    let error = Project::open(directory.path(), Tree::Working, &sources).expect_err("no repository");
+    assert!(matches!(error, OpenProjectError::NoRepository { .. }), "{error}");
+    let repository = Repository::new();
+    let error = Project::open(&repository.root(), Tree::Working, &sources).expect_err("no commit");
+    assert!(matches!(error, OpenProjectError::NoCommit { .. }), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("git commit")));
+
+    let repository = Repository::new();
+    repository.write("a.txt", "1");
+    repository.commit("first");
+    repository.write("nested/b.txt", "2");
+    repository.git(&["init", "--quiet", "nested"]);
+    let sources = repository.directory.path().join("sources.git");
+    let error = Project::open(&repository.root(), Tree::Working, &sources).expect_err("a repository without a commit");
+    assert!(matches!(error, OpenProjectError::WorkingTree { .. }), "{error}");
+    Project::open(&repository.root(), Tree::Committed, &sources).expect("the last commit is there");
+}

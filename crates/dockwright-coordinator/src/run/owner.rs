@@ -1,0 +1,413 @@
+//! The task that owns a run.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dockwright_job::{Dependency, DependencyFile, FailureReason, JobId, JobPayload, JobState, JobToken, JobUpdate};
+use dockwright_pipeline::{Job, Pipeline};
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use tokio::{
+    fs::{File, OpenOptions},
+    io::AsyncWriteExt as _,
+    sync::{mpsc, oneshot},
+};
+
+use super::{Access, Request, RunError, RunOptions, Stops, StoredArtifact};
+use crate::{
+    directory::{DirectoryError, JobsDirectory, RunDirectory},
+    event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus},
+    payload::{PayloadFacts, RunOfJob},
+    schedule::{self, Command, Event, JobIndex, Outcome, Plan, State},
+};
+
+pub(super) struct Owner {
+    pipeline: Pipeline,
+    facts: Arc<PayloadFacts>,
+    directory: RunDirectory,
+    jobs: JobsDirectory,
+    state: State,
+    /// Every run of every job, retries too, by number.
+    runs: IndexMap<JobId, Run>,
+    /// The latest run of each job of the pipeline.
+    latest: Vec<JobId>,
+    queue: VecDeque<JobIndex>,
+    waiting: VecDeque<oneshot::Sender<Option<JobPayload>>>,
+    stops: Stops,
+    events: mpsc::Sender<JobEvent>,
+    /// Set when nothing more will happen.
+    finished: Option<PipelineStatus>,
+}
+
+/// One run of a job.
+struct Run {
+    job: JobIndex,
+    token: JobToken,
+    retries: u8,
+    queued: Instant,
+    started: Option<Instant>,
+    trace: Option<File>,
+    trace_bytes: u64,
+    artifacts: HashMap<String, StoredArtifact>,
+    reason: Option<FailureReason>,
+    exit_code: Option<i32>,
+    /// Set when the run has ended.
+    outcome: Option<JobOutcome>,
+}
+
+impl Owner {
+    pub(super) fn new(options: RunOptions, stops: Stops, events: mpsc::Sender<JobEvent>) -> Result<Self, DirectoryError> {
+        let RunOptions { project, pipeline, trigger, registry, directory } = options;
+        let facts = PayloadFacts {
+            project,
+            trigger,
+            registry,
+            pipeline_id: directory.pipeline_id(),
+            pipeline_name: pipeline.name.clone(),
+            created: Timestamp::now(),
+        };
+        let mut owner = Self {
+            state: State::new(Plan::new(&pipeline)),
+            jobs: directory.jobs(),
+            pipeline,
+            facts: Arc::new(facts),
+            directory,
+            runs: IndexMap::new(),
+            latest: Vec::new(),
+            queue: VecDeque::new(),
+            waiting: VecDeque::new(),
+            stops,
+            events,
+            finished: None,
+        };
+        for job in 0..owner.pipeline.jobs.len() {
+            let id = owner.add_run(job, 0)?;
+            owner.latest.push(id);
+        }
+        Ok(owner)
+    }
+
+    /// Serves requests until the pipeline has ended.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> PipelineResult {
+        for id in self.latest.clone() {
+            self.announce(id).await;
+        }
+        self.step(Event::Begin).await;
+        let signals = self.stops.run.clone();
+        let (mut is_canceled, mut is_aborted) = (false, false);
+        while self.finished.is_none() {
+            tokio::select! {
+                biased;
+                () = signals.abort.cancelled(), if !is_aborted => {
+                    is_aborted = true;
+                    for id in &self.latest {
+                        self.stops.of(*id).abort.cancel();
+                    }
+                    self.step(Event::Cancel).await;
+                }
+                () = signals.cancel.cancelled(), if !is_canceled => {
+                    is_canceled = true;
+                    self.step(Event::Cancel).await;
+                }
+                request = requests.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    // Nobody is left to run jobs or to report on them.
+                    None => self.finished = Some(PipelineStatus::Canceled),
+                },
+            }
+            self.hand_out().await;
+        }
+        self.finish().await
+    }
+
+    async fn finish(mut self) -> PipelineResult {
+        let status = self.finished.unwrap_or(PipelineStatus::Canceled);
+        for waiting in self.waiting.drain(..) {
+            // A runner that is gone needs no answer.
+            let _ = waiting.send(None);
+        }
+        self.emit(JobEvent::PipelineFinished { status }).await;
+        let jobs =
+            self.runs.iter().map(|(id, run)| run.outcome.clone().unwrap_or_else(|| self.outcome(*id, self.state.status(run.job), false)));
+        PipelineResult { pipeline_id: self.directory.pipeline_id(), status, jobs: jobs.collect() }
+    }
+
+    fn add_run(&mut self, job: JobIndex, retries: u8) -> Result<JobId, DirectoryError> {
+        let id = self.directory.next_job_id()?;
+        self.jobs.create(id)?;
+        let run = Run {
+            job,
+            token: new_token(),
+            retries,
+            queued: Instant::now(),
+            started: None,
+            trace: None,
+            trace_bytes: 0,
+            artifacts: HashMap::new(),
+            reason: None,
+            exit_code: None,
+            outcome: None,
+        };
+        self.runs.insert(id, run);
+        Ok(id)
+    }
+
+    async fn announce(&self, id: JobId) {
+        let job = &self.pipeline.jobs[self.runs[&id].job];
+        self.emit(JobEvent::Added { job: id, name: job.name.clone(), stage: job.stage.clone() }).await;
+    }
+
+    async fn emit(&self, event: JobEvent) {
+        // A report that has gone does not keep the pipeline from running.
+        let _ = self.events.send(event).await;
+    }
+
+    async fn step(&mut self, event: Event) {
+        let (state, commands) = schedule::next(&self.state, event);
+        self.state = state;
+        for command in commands {
+            self.execute(command).await;
+        }
+    }
+
+    async fn execute(&mut self, command: Command) {
+        match command {
+            Command::Enqueue(job) => {
+                let id = self.latest[job];
+                self.runs[&id].queued = Instant::now();
+                self.queue.push_back(job);
+                self.emit(JobEvent::Waiting { job: id, status: JobStatus::Pending }).await;
+            }
+            Command::Hold(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Manual }).await,
+            Command::Stop(job) => self.stops.of(self.latest[job]).cancel.cancel(),
+            Command::Close { job, status, is_allowed_to_fail } => {
+                self.queue.retain(|queued| *queued != job);
+                self.close(self.latest[job], status, is_allowed_to_fail, None).await;
+            }
+            Command::Retry(job) => self.retry(job).await,
+            Command::Finish(status) => self.finished = Some(status),
+        }
+    }
+
+    async fn retry(&mut self, job: JobIndex) {
+        let failed = self.latest[job];
+        match self.add_run(job, self.runs[&failed].retries + 1) {
+            Ok(id) => {
+                self.latest[job] = id;
+                self.close(failed, JobStatus::Failed, false, Some(id)).await;
+                self.announce(id).await;
+            }
+            // The state directory is broken. The scheduler runs the job again, under its old number.
+            Err(error) => tracing::error!(%error, "cannot make the directory of a retried job"),
+        }
+    }
+
+    async fn close(&mut self, id: JobId, status: JobStatus, is_allowed_to_fail: bool, retried_as: Option<JobId>) {
+        let outcome = JobOutcome { retried_as, ..self.outcome(id, status, is_allowed_to_fail) };
+        let run = &mut self.runs[&id];
+        run.trace = None;
+        run.outcome = Some(outcome.clone());
+        let event = if status == JobStatus::Skipped { JobEvent::Waiting { job: id, status } } else { JobEvent::Finished(outcome) };
+        self.emit(event).await;
+    }
+
+    fn outcome(&self, id: JobId, status: JobStatus, allowed_to_fail: bool) -> JobOutcome {
+        let run = &self.runs[&id];
+        let job = &self.pipeline.jobs[run.job];
+        let has_failed = status == JobStatus::Failed;
+        JobOutcome {
+            job: id,
+            name: job.name.clone(),
+            stage: job.stage.clone(),
+            status,
+            failure_reason: run.reason.filter(|_| has_failed),
+            exit_code: run.exit_code.filter(|_| has_failed),
+            allowed_to_fail,
+            retried_as: None,
+            duration: run.started.map_or(Duration::ZERO, |started| started.elapsed()),
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        // Whoever asked may be gone; then the answer is not missed.
+        match request {
+            Request::NextJob { reply } => self.waiting.push_back(reply),
+            Request::Update { job, update, reply } => {
+                let _ = reply.send(self.update(job, update).await);
+            }
+            Request::Trace { access, offset, bytes, reply } => {
+                let _ = reply.send(self.trace(&access, offset, bytes).await);
+            }
+            Request::Expects { access, artifact_type, reply } => {
+                let _ = reply.send(self.expects(&access, &artifact_type));
+            }
+            Request::Artifact { access, artifact, reply } => {
+                let stored = self.authorized(&access).map(|run| {
+                    run.artifacts.insert(artifact.artifact_type.clone(), artifact);
+                });
+                let _ = reply.send(stored);
+            }
+        }
+    }
+
+    /// Gives queued jobs to waiting runners.
+    async fn hand_out(&mut self) {
+        while !self.queue.is_empty() {
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            if waiting.is_closed() {
+                continue;
+            }
+            let job = self.queue.pop_front().expect("the queue was not empty");
+            let id = self.latest[job];
+            let payload = self.payload(id).await;
+            self.runs[&id].started = Some(Instant::now());
+            match payload {
+                Ok(payload) => {
+                    if waiting.send(Some(payload)).is_err() {
+                        self.queue.push_front(job);
+                        continue;
+                    }
+                    self.step(Event::Started(job)).await;
+                    self.emit(JobEvent::Started { job: id }).await;
+                }
+                Err(error) => {
+                    self.waiting.push_front(waiting);
+                    self.fail_to_start(id, &error).await;
+                }
+            }
+        }
+    }
+
+    async fn payload(&self, id: JobId) -> Result<JobPayload, crate::GitError> {
+        let run = &self.runs[&id];
+        let job = self.pipeline.jobs[run.job].clone();
+        let sources = self.artifact_sources(&job);
+        let of_job = RunOfJob {
+            id,
+            token: run.token.clone(),
+            retries: run.retries,
+            started: Timestamp::now(),
+            queued_secs: run.queued.elapsed().as_secs_f64(),
+            dependencies: sources.iter().filter_map(|id| self.dependency(*id)).collect(),
+            dotenv: sources
+                .iter()
+                .filter_map(|id| self.runs[id].artifacts.get("dotenv"))
+                .flat_map(|report| report.variables.clone())
+                .collect(),
+        };
+        let facts = self.facts.clone();
+        // Keys of caches are computed by Git.
+        tokio::task::spawn_blocking(move || facts.payload(&job, &of_job)).await.expect("making a payload does not panic")
+    }
+
+    /// Returns the runs whose artifacts a job receives, oldest first: later ones overwrite files of earlier ones.
+    fn artifact_sources(&self, job: &Job) -> Vec<JobId> {
+        let stage = |job: &Job| self.pipeline.stages.iter().position(|stage| *stage == job.stage);
+        let is_source = |other: &Job| match &job.needs {
+            Some(needs) => needs.iter().any(|need| need.artifacts && need.job == other.name),
+            None => stage(other) < stage(job),
+        };
+        let is_wanted = |other: &Job| job.dependencies.as_ref().is_none_or(|names| names.contains(&other.name));
+        let others = self.pipeline.jobs.iter().zip(&self.latest);
+        let mut sources: Vec<JobId> = others.filter(|(other, _)| is_source(other) && is_wanted(other)).map(|(_, id)| *id).collect();
+        sources.sort();
+        sources
+    }
+
+    fn dependency(&self, id: JobId) -> Option<Dependency> {
+        let run = &self.runs[&id];
+        let archive = run.artifacts.get("archive")?;
+        Some(Dependency {
+            id,
+            token: run.token.clone(),
+            name: self.pipeline.jobs[run.job].name.clone(),
+            artifacts_file: DependencyFile { filename: archive.filename.clone(), size: archive.size },
+        })
+    }
+
+    async fn fail_to_start(&mut self, id: JobId, error: &crate::GitError) {
+        let token = self.runs[&id].token.clone();
+        let text = format!("ERROR: Job failed (system failure): {error}\n").into_bytes();
+        if let Err(error) = self.trace(&Access { job: id, token }, 0, text).await {
+            tracing::error!(%error, "cannot write a job's trace");
+        }
+        let run = &mut self.runs[&id];
+        run.reason = Some(FailureReason::RunnerSystemFailure);
+        let job = run.job;
+        self.step(Event::Started(job)).await;
+        self.step(Event::Ended(job, Outcome::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None })).await;
+    }
+
+    fn authorized(&mut self, access: &Access) -> Result<&mut Run, RunError> {
+        let run = self.runs.get_mut(&access.job).filter(|run| run.token == access.token && run.started.is_some());
+        run.ok_or(RunError::Denied { job: access.job })
+    }
+
+    async fn update(&mut self, id: JobId, update: JobUpdate) -> Result<(), RunError> {
+        let run = self.authorized(&Access { job: id, token: update.token })?;
+        if run.outcome.is_some() || update.state == JobState::Running {
+            return Ok(());
+        }
+        let job = run.job;
+        let outcome = if update.state == JobState::Success {
+            Outcome::Success
+        } else {
+            let reason = update.failure_reason.unwrap_or(FailureReason::ScriptFailure);
+            run.reason = Some(reason);
+            run.exit_code = update.exit_code;
+            Outcome::Failed { reason, exit_code: update.exit_code }
+        };
+        self.step(Event::Ended(job, outcome)).await;
+        Ok(())
+    }
+
+    async fn trace(&mut self, access: &Access, offset: u64, mut bytes: Vec<u8>) -> Result<(), RunError> {
+        let path = self.jobs.trace(access.job);
+        let run = self.authorized(access)?;
+        let stored = run.trace_bytes;
+        if offset > stored {
+            return Err(RunError::TraceGap { job: access.job, stored, offset });
+        }
+        // A runner that missed an answer sends the same bytes again.
+        let known = usize::try_from(stored - offset).unwrap_or(usize::MAX).min(bytes.len());
+        bytes.drain(..known);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let file = match &mut run.trace {
+            Some(file) => file,
+            none => {
+                let opened = OpenOptions::new().append(true).create(true).open(&path).await;
+                none.insert(opened.map_err(|source| DirectoryError::new("open", &path, source))?)
+            }
+        };
+        let written = async {
+            file.write_all(&bytes).await?;
+            file.flush().await
+        };
+        written.await.map_err(|source| DirectoryError::new("append to", &path, source))?;
+        run.trace_bytes += bytes.len() as u64;
+        self.emit(JobEvent::Trace { job: access.job, bytes }).await;
+        Ok(())
+    }
+
+    fn expects(&mut self, access: &Access, artifact_type: &str) -> Result<(), RunError> {
+        let job = self.authorized(access)?.job;
+        let artifacts = self.pipeline.jobs[job].artifacts.as_ref();
+        let is_expected = artifacts.is_some_and(|artifacts| match artifact_type {
+            "archive" => artifacts.untracked || !artifacts.paths.is_empty(),
+            report => artifacts.reports.iter().any(|known| known.kind == report),
+        });
+        if is_expected { Ok(()) } else { Err(RunError::UnexpectedArtifact { job: access.job, artifact_type: artifact_type.to_owned() }) }
+    }
+}
+
+/// Makes a token that nobody can guess.
+fn new_token() -> JobToken {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    JobToken::new(format!("glcbt-{}", hex::encode(bytes)))
+}

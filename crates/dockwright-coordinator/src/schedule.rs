@@ -1,0 +1,374 @@
+//! Which job runs next: a state machine without time, input or output.
+//!
+//! ```text
+//!             needs or stages done, `when` holds              handed out             reported
+//!   Created ───────────────────────────────────────► Pending ───────────► Running ───────────► Success
+//!      │  │                                             ▲                    │  │                Failed
+//!      │  └──────────► Manual                           └────────────────────┘  │                Canceled
+//!      │ `when` does not hold                              failed, tries left   │
+//!      └──────────► Skipped          Created, Pending, Manual ── cancel ──► Canceled
+//! ```
+//!
+//! A job in needs mode looks at the jobs it needs, any other at all jobs of earlier stages. Their states are folded into one by GitLab's
+//! rules ([`composite`]), which `when` is then compared with.
+
+use std::sync::Arc;
+
+use dockwright_job::FailureReason;
+use dockwright_pipeline::{AllowFailure, Pipeline, Retry, When};
+
+use crate::event::{JobStatus, PipelineStatus};
+
+/// Number of a job in the plan. A retry keeps it.
+pub(crate) type JobIndex = usize;
+
+/// What the scheduler knows of the jobs; it does not change.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Plan {
+    pub(crate) jobs: Vec<PlannedJob>,
+    /// A failure cancels everything else.
+    pub(crate) cancel_on_failure: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedJob {
+    pub(crate) stage: usize,
+    /// Absent: all jobs of earlier stages.
+    pub(crate) needs: Option<Vec<JobIndex>>,
+    pub(crate) when: When,
+    pub(crate) allow_failure: AllowFailure,
+    pub(crate) retry: Retry,
+}
+
+impl Plan {
+    /// Plans an evaluated pipeline; jobs keep their order. Needs of jobs that are not part of it are ignored.
+    pub(crate) fn new(pipeline: &Pipeline) -> Self {
+        let index = |name: &str| pipeline.jobs.iter().position(|job| job.name == name);
+        let jobs = pipeline.jobs.iter().map(|job| PlannedJob {
+            stage: pipeline.stages.iter().position(|stage| *stage == job.stage).unwrap_or(0),
+            needs: job.needs.as_ref().map(|needs| needs.iter().filter_map(|need| index(&need.job)).collect()),
+            when: job.when,
+            allow_failure: job.allow_failure.clone(),
+            retry: job.retry.clone(),
+        });
+        Self { jobs: jobs.collect(), cancel_on_failure: pipeline.cancel_on_failure }
+    }
+}
+
+/// Where a pipeline stands.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    plan: Arc<Plan>,
+    jobs: Vec<JobState>,
+    is_finished: bool,
+}
+
+#[derive(Debug, Clone)]
+struct JobState {
+    status: JobStatus,
+    /// A failure, or not being started by hand, does not count.
+    is_allowed_to_fail: bool,
+    tries: u8,
+    /// It runs, and was told to stop.
+    is_canceling: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Everything is set up.
+    Begin,
+    /// A runner took a pending job.
+    Started(JobIndex),
+    /// A runner is done with a job.
+    Ended(JobIndex, Outcome),
+    /// Somebody stops the pipeline.
+    Cancel,
+}
+
+/// How a job's run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    Failed { reason: FailureReason, exit_code: Option<i32> },
+}
+
+/// What to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Hand the job to the next runner that asks.
+    Enqueue(JobIndex),
+    /// A job ended; whether it is allowed to fail is decided.
+    Close { job: JobIndex, status: JobStatus, is_allowed_to_fail: bool },
+    /// The run of a job failed and it is to run again; `Enqueue` follows.
+    Retry(JobIndex),
+    /// The job waits for somebody.
+    Hold(JobIndex),
+    /// Tell the runner of a job to stop it.
+    Stop(JobIndex),
+    /// Nothing more can happen.
+    Finish(PipelineStatus),
+}
+
+impl State {
+    /// Makes the state before [`Event::Begin`].
+    pub(crate) fn new(plan: Plan) -> Self {
+        let job = |job: &PlannedJob| JobState {
+            status: JobStatus::Created,
+            is_allowed_to_fail: job.allow_failure == AllowFailure::Always,
+            tries: 1,
+            is_canceling: false,
+        };
+        Self { jobs: plan.jobs.iter().map(job).collect(), plan: Arc::new(plan), is_finished: false }
+    }
+
+    pub(crate) fn status(&self, job: JobIndex) -> JobStatus {
+        self.jobs[job].status
+    }
+
+    /// Returns the status of the whole pipeline.
+    pub(crate) fn pipeline_status(&self) -> PipelineStatus {
+        let everything: Vec<JobIndex> = (0..self.jobs.len()).collect();
+        pipeline_status(composite(&self.members(&everything), Mode::Stage))
+    }
+
+    fn members(&self, jobs: &[JobIndex]) -> Vec<Member> {
+        jobs.iter().map(|job| Member::of(self.jobs[*job].status, self.jobs[*job].is_allowed_to_fail)).collect()
+    }
+
+    fn is_active(&self) -> bool {
+        self.jobs.iter().any(|job| matches!(job.status, JobStatus::Pending | JobStatus::Running))
+    }
+}
+
+/// Advances the pipeline by one event. Events that make no sense in the state are ignored: runners may repeat themselves.
+pub(crate) fn next(state: &State, event: Event) -> (State, Vec<Command>) {
+    let mut step = Step { state: state.clone(), commands: Vec::new() };
+    match event {
+        Event::Begin => {}
+        Event::Started(job) => step.start(job),
+        Event::Ended(job, outcome) => step.end(job, &outcome),
+        Event::Cancel => step.cancel(),
+    }
+    step.settle();
+    (step.state, step.commands)
+}
+
+struct Step {
+    state: State,
+    commands: Vec<Command>,
+}
+
+impl Step {
+    fn start(&mut self, job: JobIndex) {
+        if self.state.jobs[job].status == JobStatus::Pending {
+            self.state.jobs[job].status = JobStatus::Running;
+        }
+    }
+
+    fn end(&mut self, job: JobIndex, outcome: &Outcome) {
+        let planned = self.state.plan.clone();
+        let planned = &planned.jobs[job];
+        let current = &mut self.state.jobs[job];
+        if current.status != JobStatus::Running {
+            return;
+        }
+        if current.is_canceling {
+            return self.close(job, JobStatus::Canceled);
+        }
+        let Outcome::Failed { reason, exit_code } = outcome else {
+            return self.close(job, JobStatus::Success);
+        };
+        if current.tries <= planned.retry.max && is_retried(&planned.retry, *reason, *exit_code) {
+            current.tries += 1;
+            current.status = JobStatus::Pending;
+            self.commands.extend([Command::Retry(job), Command::Enqueue(job)]);
+            return;
+        }
+        current.is_allowed_to_fail = planned.allow_failure.allows(*exit_code);
+        let is_fatal = !current.is_allowed_to_fail;
+        self.close(job, JobStatus::Failed);
+        if is_fatal && self.state.plan.cancel_on_failure {
+            self.cancel();
+        }
+    }
+
+    /// Stops what runs, and ends what does not. Jobs that wait for somebody end too: nobody will come any more.
+    fn cancel(&mut self) {
+        for job in 0..self.state.jobs.len() {
+            match self.state.jobs[job].status {
+                JobStatus::Created | JobStatus::Pending | JobStatus::Manual => self.close(job, JobStatus::Canceled),
+                JobStatus::Running if !self.state.jobs[job].is_canceling => {
+                    self.state.jobs[job].is_canceling = true;
+                    self.commands.push(Command::Stop(job));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn close(&mut self, job: JobIndex, status: JobStatus) {
+        self.state.jobs[job].status = status;
+        let is_allowed_to_fail = self.state.jobs[job].is_allowed_to_fail && matches!(status, JobStatus::Failed | JobStatus::Canceled);
+        self.commands.push(Command::Close { job, status, is_allowed_to_fail });
+    }
+
+    /// Moves created jobs on until nothing changes.
+    fn settle(&mut self) {
+        let mut has_changed = true;
+        while has_changed {
+            has_changed = false;
+            for job in 0..self.state.jobs.len() {
+                has_changed |= self.advance(job);
+            }
+        }
+        if !self.state.is_finished && !self.state.is_active() {
+            self.state.is_finished = true;
+            self.commands.push(Command::Finish(self.state.pipeline_status()));
+        }
+    }
+
+    fn advance(&mut self, job: JobIndex) -> bool {
+        if self.state.jobs[job].status != JobStatus::Created {
+            return false;
+        }
+        let plan = self.state.plan.clone();
+        let planned = &plan.jobs[job];
+        let (previous, mode) = match &planned.needs {
+            Some(needs) => (needs.clone(), Mode::Needs),
+            None => ((0..plan.jobs.len()).filter(|other| plan.jobs[*other].stage < planned.stage).collect(), Mode::Stage),
+        };
+        let Some(previous) = Completed::of(composite(&self.state.members(&previous), mode)) else { return false };
+        if !runs_after(planned.when, previous, mode) {
+            self.close(job, JobStatus::Skipped);
+        } else if planned.when == When::Manual {
+            self.state.jobs[job].status = JobStatus::Manual;
+            self.commands.push(Command::Hold(job));
+        } else {
+            self.state.jobs[job].status = JobStatus::Pending;
+            self.commands.push(Command::Enqueue(job));
+        }
+        true
+    }
+}
+
+/// Whether a failed run is repeated.
+fn is_retried(retry: &Retry, reason: FailureReason, exit_code: Option<i32>) -> bool {
+    let reason = reason_name(reason);
+    retry.when.iter().any(|when| when == "always" || when == reason) || exit_code.is_some_and(|code| retry.exit_codes.contains(&code))
+}
+
+/// Returns GitLab's word for a reason.
+fn reason_name(reason: FailureReason) -> &'static str {
+    match reason {
+        FailureReason::ScriptFailure => "script_failure",
+        FailureReason::RunnerSystemFailure => "runner_system_failure",
+        FailureReason::JobExecutionTimeout => "job_execution_timeout",
+        FailureReason::ImagePullFailure => "image_pull_failure",
+        FailureReason::UnknownFailure => "unknown_failure",
+        FailureReason::RunnerConfigurationError => "runner_configuration_error",
+        FailureReason::RunnerExternalDependencyFailure => "runner_external_dependency_failure",
+        FailureReason::RunnerInterrupted => "runner_interrupted",
+        FailureReason::JobCanceled => "job_canceled",
+    }
+}
+
+/// Whether a job looks at the jobs it needs or at earlier stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Needs,
+    Stage,
+}
+
+fn runs_after(when: When, previous: Completed, mode: Mode) -> bool {
+    match when {
+        When::OnSuccess | When::Manual => previous == Completed::Success || (previous == Completed::Skipped && mode == Mode::Stage),
+        When::OnFailure => previous == Completed::Failed,
+        When::Always => previous != Completed::Canceled,
+    }
+}
+
+/// A job as the folding sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Member {
+    Plain(JobStatus),
+    /// Failed or canceled, and allowed to.
+    Warning,
+    /// Waits for somebody, and nothing waits for it.
+    Ignored,
+}
+
+impl Member {
+    fn of(status: JobStatus, is_allowed_to_fail: bool) -> Self {
+        match status {
+            JobStatus::Failed | JobStatus::Canceled if is_allowed_to_fail => Self::Warning,
+            JobStatus::Manual if is_allowed_to_fail => Self::Ignored,
+            _ => Self::Plain(status),
+        }
+    }
+}
+
+/// Folds the states of several jobs into one, by GitLab's list of rules, in its order.
+fn composite(members: &[Member], mode: Mode) -> JobStatus {
+    use JobStatus::{Canceled, Created, Failed, Manual, Pending, Running, Skipped, Success};
+    use Member::{Ignored, Plain, Warning};
+    let any = |wanted: &[Member]| members.iter().any(|member| wanted.contains(member));
+    let only = |wanted: &[Member]| members.iter().all(|member| wanted.contains(member));
+    let needs_what_does_not_run = mode == Mode::Needs && any(&[Plain(Skipped), Ignored]);
+    if needs_what_does_not_run || (!members.is_empty() && only(&[Plain(Skipped), Ignored])) {
+        Skipped
+    } else if only(&[Plain(Success), Plain(Skipped), Warning, Ignored]) {
+        Success
+    } else if only(&[Plain(Created), Warning, Ignored]) {
+        Created
+    } else if only(&[Plain(Canceled), Plain(Success), Plain(Skipped), Warning, Ignored]) {
+        Canceled
+    } else if only(&[Plain(Pending), Plain(Created), Plain(Skipped), Warning, Ignored]) {
+        Pending
+    } else if any(&[Plain(Running), Plain(Pending)]) {
+        Running
+    } else if any(&[Plain(Manual)]) {
+        Manual
+    } else if any(&[Plain(Created)]) {
+        Running
+    } else {
+        Failed
+    }
+}
+
+/// A folded state from which nothing changes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Completed {
+    Success,
+    Failed,
+    Canceled,
+    Skipped,
+}
+
+impl Completed {
+    fn of(status: JobStatus) -> Option<Self> {
+        match status {
+            JobStatus::Success => Some(Self::Success),
+            JobStatus::Failed => Some(Self::Failed),
+            JobStatus::Canceled => Some(Self::Canceled),
+            JobStatus::Skipped => Some(Self::Skipped),
+            JobStatus::Created | JobStatus::Pending | JobStatus::Running | JobStatus::Manual => None,
+        }
+    }
+}
+
+fn pipeline_status(status: JobStatus) -> PipelineStatus {
+    match status {
+        JobStatus::Created => PipelineStatus::Created,
+        JobStatus::Pending => PipelineStatus::Pending,
+        JobStatus::Running => PipelineStatus::Running,
+        JobStatus::Success => PipelineStatus::Success,
+        JobStatus::Failed => PipelineStatus::Failed,
+        JobStatus::Canceled => PipelineStatus::Canceled,
+        JobStatus::Skipped => PipelineStatus::Skipped,
+        JobStatus::Manual => PipelineStatus::Manual,
+    }
+}
+
+#[cfg(test)]
+mod tests;

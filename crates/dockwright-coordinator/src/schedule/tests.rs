@@ -1,0 +1,286 @@
+use std::fmt::Write as _;
+
+use dockwright_pipeline::{PipelineContext, evaluate, has_errors, parse};
+use expect_test::{Expect, expect};
+use indexmap::IndexMap;
+use proptest::prelude::*;
+
+use super::*;
+
+fn pipeline(text: &str) -> Pipeline {
+    let files = IndexMap::from([(".gitlab-ci.yml".to_owned(), text.to_owned())]);
+    let context = PipelineContext::default();
+    let parsed = parse(".gitlab-ci.yml", &files, &context);
+    assert!(!has_errors(&parsed.problems), "{:?}", parsed.problems);
+    evaluate(&parsed.config, &context).0
+}
+
+/// Runs a pipeline, one round at a time: all pending jobs start, then they end as their script says (`exit N`, `cancel` or success).
+#[track_caller]
+fn check(text: &str, expected: Expect) {
+    let pipeline = pipeline(text);
+    let name = |job: JobIndex| pipeline.jobs[job].name.as_str();
+    let mut state = State::new(Plan::new(&pipeline));
+    let mut output = String::new();
+    let mut events = vec![Event::Begin];
+    while !events.is_empty() {
+        let mut queue = Vec::new();
+        for event in events.drain(..) {
+            let (following, commands) = next(&state, event);
+            state = following;
+            for command in commands {
+                let line = match &command {
+                    Command::Enqueue(job) => {
+                        queue.push(*job);
+                        format!("enqueue {}", name(*job))
+                    }
+                    Command::Close { job, status, is_allowed_to_fail } => {
+                        format!("{} {}{}", status.as_str(), name(*job), if *is_allowed_to_fail { " (allowed)" } else { "" })
+                    }
+                    Command::Retry(job) => format!("retry {}", name(*job)),
+                    Command::Hold(job) => format!("hold {}", name(*job)),
+                    Command::Stop(job) => format!("stop {}", name(*job)),
+                    Command::Finish(status) => format!("finish {}", status.as_str()),
+                };
+                writeln!(output, "{line}").expect("writing to a string");
+            }
+        }
+        events.extend(queue.iter().map(|job| Event::Started(*job)));
+        events.extend(queue.iter().map(|job| ended(*job, &pipeline.jobs[*job].script[0])));
+    }
+    expected.assert_eq(&output);
+}
+
+fn ended(job: JobIndex, script: &str) -> Event {
+    match script.strip_prefix("exit ").map(|code| code.parse().expect("a number")) {
+        Some(code) => Event::Ended(job, Outcome::Failed { reason: FailureReason::ScriptFailure, exit_code: Some(code) }),
+        None if script == "cancel" => Event::Cancel,
+        None => Event::Ended(job, Outcome::Success),
+    }
+}
+
+#[test]
+fn stages_wait_for_each_other_and_needs_do_not() {
+    check(
+        r"
+a: {stage: build, script: x}
+b: {stage: build, script: x}
+c: {stage: test, script: x}
+d: {stage: test, script: x, needs: [a]}
+e: {stage: deploy, script: x, needs: []}
+",
+        expect![[r#"
+            enqueue a
+            enqueue b
+            enqueue e
+            success a
+            enqueue d
+            success b
+            enqueue c
+            success e
+            success d
+            success c
+            finish success
+        "#]],
+    );
+}
+
+#[test]
+fn a_failure_skips_what_follows_but_not_clean_up() {
+    check(
+        r"
+a: {stage: build, script: exit 1}
+b: {stage: test, script: x}
+c: {stage: test, script: x, when: on_failure}
+d: {stage: test, script: x, when: always}
+e: {stage: test, script: x, needs: [a]}
+f: {stage: deploy, script: x, needs: [c]}
+g: {stage: deploy, script: x, needs: [b]}
+",
+        expect![[r#"
+            enqueue a
+            failed a
+            skipped b
+            enqueue c
+            enqueue d
+            skipped e
+            skipped g
+            success c
+            enqueue f
+            success d
+            success f
+            finish failed
+        "#]],
+    );
+}
+
+#[test]
+fn allowed_failures_do_not_count() {
+    check(
+        r"
+a: {stage: build, script: exit 3, allow_failure: {exit_codes: 3}}
+b: {stage: test, script: x}
+c: {stage: test, script: x, when: on_failure}
+d: {stage: deploy, script: exit 4, allow_failure: {exit_codes: 3}}
+",
+        expect![[r#"
+            enqueue a
+            failed a (allowed)
+            enqueue b
+            skipped c
+            success b
+            enqueue d
+            failed d
+            finish failed
+        "#]],
+    );
+}
+
+#[test]
+fn manual_jobs_hold_only_what_waits_for_them() {
+    check(
+        r"
+optional: {stage: build, script: x, when: manual}
+after: {stage: test, script: x}
+needing: {stage: test, script: x, needs: [optional]}
+",
+        expect![[r#"
+            hold optional
+            enqueue after
+            skipped needing
+            success after
+            finish success
+        "#]],
+    );
+    check(
+        r"
+blocking: {stage: build, script: x, when: manual, allow_failure: false}
+after: {stage: test, script: x}
+",
+        expect![[r#"
+            hold blocking
+            finish manual
+        "#]],
+    );
+}
+
+#[test]
+fn retries_end() {
+    check(
+        "a: {script: exit 1, retry: 2}\n",
+        expect![[r#"
+        enqueue a
+        retry a
+        enqueue a
+        retry a
+        enqueue a
+        failed a
+        finish failed
+    "#]],
+    );
+    check(
+        "a: {script: exit 1, retry: {max: 2, when: runner_system_failure}}\n",
+        expect![[r#"
+        enqueue a
+        failed a
+        finish failed
+    "#]],
+    );
+    check(
+        "a: {script: exit 7, retry: {max: 1, exit_codes: [7]}}\n",
+        expect![[r#"
+        enqueue a
+        retry a
+        enqueue a
+        failed a
+        finish failed
+    "#]],
+    );
+}
+
+#[test]
+fn one_failure_can_cancel_the_rest() {
+    check(
+        r"
+workflow: {auto_cancel: {on_job_failure: all}}
+a: {stage: build, script: exit 1}
+b: {stage: build, script: x}
+c: {stage: test, script: x, when: always}
+",
+        expect![[r#"
+            enqueue a
+            enqueue b
+            failed a
+            stop b
+            canceled c
+            canceled b
+            finish failed
+        "#]],
+    );
+}
+
+fn arbitrary_plan() -> impl Strategy<Value = Plan> {
+    let when = prop_oneof![Just(When::OnSuccess), Just(When::OnFailure), Just(When::Always), Just(When::Manual)];
+    let allow = prop_oneof![Just(AllowFailure::Never), Just(AllowFailure::Always), Just(AllowFailure::ExitCodes(vec![1]))];
+    let job = (0_usize..4, proptest::option::of(proptest::collection::vec(any::<prop::sample::Index>(), 0..4)), when, allow, 0_u8..3);
+    (proptest::collection::vec(job, 1..12), any::<bool>()).prop_map(|(mut jobs, cancel_on_failure)| {
+        jobs.sort_by_key(|job| job.0);
+        let jobs = jobs.into_iter().enumerate().map(|(index, (stage, needs, when, allow_failure, max))| {
+            // Needs go to earlier jobs, so there is no circle.
+            let needs = needs.map(|needs| if index == 0 { Vec::new() } else { needs.iter().map(|need| need.index(index)).collect() });
+            PlannedJob { stage, needs, when, allow_failure, retry: Retry { max, when: vec!["always".to_owned()], exit_codes: Vec::new() } }
+        });
+        Plan { jobs: jobs.collect(), cancel_on_failure }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever runners report and whenever somebody cancels: the pipeline ends once, every job ends or waits for somebody, and no job
+    /// starts before the jobs it needs have ended. (A need that does not run at all settles the matter at once, in GitLab as here.)
+    #[test]
+    fn every_pipeline_ends(plan in arbitrary_plan(), choices in proptest::collection::vec((0_u8..8, any::<prop::sample::Index>()), 200)) {
+        let mut state = State::new(plan.clone());
+        let mut finished = Vec::new();
+        let mut step = |state: &mut State, event: Event| -> Result<(), TestCaseError> {
+            let (following, commands) = next(state, event);
+            *state = following;
+            for command in &commands {
+                if let Command::Finish(status) = command {
+                    finished.push(*status);
+                }
+                if let Command::Enqueue(job) = command {
+                    let needs = || plan.jobs[*job].needs.iter().flatten();
+                    let does_not_run = |need: &JobIndex| matches!(state.status(*need), JobStatus::Skipped | JobStatus::Manual);
+                    let all_ended = needs().all(|need| state.status(*need).is_completed());
+                    prop_assert!(all_ended || needs().any(does_not_run), "{job} was enqueued before its needs ended");
+                }
+            }
+            Ok(())
+        };
+        step(&mut state, Event::Begin)?;
+        for (choice, which) in choices {
+            let active: Vec<JobIndex> =
+                (0..plan.jobs.len()).filter(|job| matches!(state.status(*job), JobStatus::Pending | JobStatus::Running)).collect();
+            if active.is_empty() {
+                break;
+            }
+            let job = active[which.index(active.len())];
+            let event = match (choice, state.status(job)) {
+                (0, _) => Event::Cancel,
+                (_, JobStatus::Pending) => Event::Started(job),
+                (1..=3, _) => Event::Ended(job, Outcome::Failed { reason: FailureReason::ScriptFailure, exit_code: Some(i32::from(choice)) }),
+                _ => Event::Ended(job, Outcome::Success),
+            };
+            step(&mut state, event)?;
+        }
+        prop_assert_eq!(finished.len(), 1, "the pipeline ends exactly once");
+        let is_blocked = finished[0] == PipelineStatus::Manual;
+        for job in 0..plan.jobs.len() {
+            let status = state.status(job);
+            prop_assert!(status.is_completed() || status == JobStatus::Manual || is_blocked, "job {} is left {:?}", job, status);
+        }
+        prop_assert!(!matches!(finished[0], PipelineStatus::Running | PipelineStatus::Pending), "{:?}", finished[0]);
+    }
+}
