@@ -93,9 +93,9 @@ impl Store {
             if !touch_blob(transaction, &digest)? {
                 return Err(StoreError::Missing { what: format!("blob {digest}") });
             }
-            let id = repository_id(transaction, repository).map_err(&failed)?;
-            let missing = missing_content(transaction, id, document).map_err(&failed)?;
+            let missing = missing_content(transaction, repository, document).map_err(&failed)?;
             if missing.is_empty() {
+                let id = repository_id(transaction, repository).map_err(&failed)?;
                 insert_manifest(transaction, id, document).map_err(&failed)?;
                 insert_tags(transaction, id, &digest, tags).map_err(&failed)?;
             }
@@ -211,12 +211,13 @@ fn needs(document: &Document) -> Vec<Digest> {
     }
 }
 
-fn missing_content(transaction: &Transaction<'_>, repository: i64, document: &Document) -> rusqlite::Result<Vec<Digest>> {
+fn missing_content(transaction: &Transaction<'_>, repository: &str, document: &Document) -> rusqlite::Result<Vec<Digest>> {
     let query = match document {
         Document::Manifest(_) => {
-            "SELECT 1 FROM repository_blobs JOIN blobs USING (digest) WHERE repository = ?1 AND digest = ?2 AND state = 0"
+            "SELECT 1 FROM repositories JOIN repository_blobs ON repository = id JOIN blobs USING (digest)
+             WHERE name = ?1 AND digest = ?2 AND state = 0"
         }
-        Document::Index(_) => "SELECT 1 FROM manifests WHERE repository = ?1 AND digest = ?2",
+        Document::Index(_) => "SELECT 1 FROM repositories JOIN manifests ON repository = id WHERE name = ?1 AND digest = ?2",
     };
     let mut statement = transaction.prepare_cached(query)?;
     let mut missing = Vec::new();

@@ -1,0 +1,187 @@
+//! Why a registry operation failed.
+
+use dockwright_store::{
+    ApplyLayerError, CommitError, CompressError, DiffId, Digest, PutImageError, StoreError, config::ParseConfigError,
+    digest::ParseDigestError, manifest::ManifestError,
+};
+use reqwest::StatusCode;
+
+/// Why a registry operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection, or it broke.
+    #[error("reach the registry `{registry}`")]
+    Unreachable {
+        /// The registry.
+        registry: String,
+        /// The last attempt's failure.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Its answer breaks off or is not what it should be.
+    #[error("read the answer of the registry `{registry}`")]
+    Unreadable {
+        /// The registry.
+        registry: String,
+        /// What is wrong.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// No or wrong credentials.
+    #[error("unauthorized: {message}")]
+    Unauthorized {
+        /// In the registry's words.
+        message: String,
+    },
+    /// Known, but not allowed; or Docker Hub's way of saying that there is no such repository.
+    #[error("denied: {message}")]
+    Denied {
+        /// In the registry's words.
+        message: String,
+    },
+    /// There is no such thing.
+    #[error("{what} not found: {message}")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+        /// In the registry's words.
+        message: String,
+    },
+    /// Asked too often.
+    #[error("the registry `{registry}` limits requests: {message}")]
+    TooManyRequests {
+        /// The registry.
+        registry: String,
+        /// In its words.
+        message: String,
+    },
+    /// Another refusal.
+    #[error("the registry `{registry}` answered {status}: {message}")]
+    Refused {
+        /// The registry.
+        registry: String,
+        /// The status.
+        status: StatusCode,
+        /// In its words.
+        message: String,
+    },
+    /// An answer that the protocol does not allow.
+    #[error("the registry `{registry}` broke the protocol: {problem}")]
+    Protocol {
+        /// The registry.
+        registry: String,
+        /// How.
+        problem: String,
+    },
+    /// A manifest is not what its digest says.
+    #[error("the registry `{registry}` sent manifest {actual} when asked for {expected}")]
+    WrongManifest {
+        /// The registry.
+        registry: String,
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// A layer is not the one the configuration names.
+    #[error("layer {blob} is {actual}, but the image's configuration wants {expected}")]
+    WrongLayer {
+        /// The compressed layer.
+        blob: Digest,
+        /// What it should be.
+        expected: DiffId,
+        /// What it is.
+        actual: DiffId,
+    },
+    /// A digest that is none.
+    #[error(transparent)]
+    Digest(#[from] ParseDigestError),
+    /// A manifest that cannot be understood, or has nothing for this machine.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A configuration that cannot be understood.
+    #[error(transparent)]
+    Config(#[from] ParseConfigError),
+    /// Content that is not what its digest says.
+    #[error("receive content")]
+    Content(#[from] CommitError),
+    /// A layer was refused.
+    #[error("unpack layer {blob}")]
+    Layer {
+        /// The compressed layer.
+        blob: Digest,
+        /// Why.
+        #[source]
+        source: ApplyLayerError,
+    },
+    /// A layer cannot be compressed.
+    #[error("compress a layer")]
+    Compress(#[from] CompressError),
+    /// The image could not be kept.
+    #[error(transparent)]
+    Image(#[from] PutImageError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HTTP client could not be set up.
+    #[error("set up TLS")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client could not be set up.
+    #[error("set up the HTTP client")]
+    Setup(#[source] reqwest::Error),
+}
+
+/// What sort of failure it is, for whoever turns it into a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Missing or wrong credentials.
+    Unauthorized,
+    /// Not allowed.
+    Forbidden,
+    /// Not there.
+    NotFound,
+    /// The registry cannot be reached, or does not want to now.
+    Unavailable,
+    /// What came is not acceptable.
+    Invalid,
+    /// Ours.
+    Internal,
+}
+
+impl ClientError {
+    /// Returns the sort of failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unauthorized { .. } => ErrorKind::Unauthorized,
+            Self::Denied { .. } => ErrorKind::Forbidden,
+            Self::NotFound { .. } | Self::Manifest(ManifestError::NoPlatform { .. }) => ErrorKind::NotFound,
+            Self::Unreachable { .. } | Self::Unreadable { .. } | Self::TooManyRequests { .. } | Self::Refused { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::Protocol { .. }
+            | Self::WrongManifest { .. }
+            | Self::WrongLayer { .. }
+            | Self::Digest(_)
+            | Self::Manifest(_)
+            | Self::Config(_)
+            | Self::Content(CommitError::Mismatch { .. })
+            | Self::Layer { .. }
+            | Self::Image(_) => ErrorKind::Invalid,
+            Self::Content(CommitError::Store(_)) | Self::Compress(_) | Self::Store(_) | Self::Tls(_) | Self::Setup(_) => {
+                ErrorKind::Internal
+            }
+        }
+    }
+
+    pub(super) fn unreachable(registry: &str, source: reqwest::Error) -> Self {
+        Self::Unreachable { registry: registry.to_owned(), source: source.without_url() }
+    }
+
+    pub(super) fn unreadable(registry: &str, source: reqwest::Error) -> Self {
+        Self::Unreadable { registry: registry.to_owned(), source: source.without_url() }
+    }
+
+    pub(super) fn protocol(registry: &str, problem: impl Into<String>) -> Self {
+        Self::Protocol { registry: registry.to_owned(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,136 @@
+//! Push and pull between an engine and the registry of the same host: links instead of bytes.
+//!
+//! Plain functions over the store. The caller has checked that the identity may push or pull, and that the engine may read the image.
+
+use dockwright_store::{
+    ApplyLayerError, CompressError, Document, ImageConfig, ImageId, Manifest, ManifestReference, PutImageError, PutManifestError, Store,
+    StoreError,
+    config::ParseConfigError,
+    digest::Digest,
+    manifest::{Descriptor, ManifestError, Platform},
+};
+
+use crate::manifest;
+
+/// What a push made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// The manifest.
+    pub digest: Digest,
+    /// The manifest's size.
+    pub size: u64,
+}
+
+/// What a pull found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulled {
+    /// The image.
+    pub image: ImageId,
+    /// What the reference named: a manifest or an index.
+    pub digest: Digest,
+    /// Whether anything had to be fetched or unpacked.
+    pub changed: bool,
+}
+
+/// Why an image was not pushed.
+#[derive(Debug, thiserror::Error)]
+pub enum PushLocalError {
+    /// A layer cannot be compressed.
+    #[error("compress a layer")]
+    Compress(#[from] CompressError),
+    /// The manifest was refused.
+    #[error(transparent)]
+    Manifest(#[from] PutManifestError),
+    /// The store failed, or does not have the image.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an image was not pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum PullLocalError {
+    /// What is stored is no image that runs here.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] ParseConfigError),
+    /// A layer cannot be unpacked.
+    #[error("unpack a layer")]
+    Layer(#[from] ApplyLayerError),
+    /// The image could not be kept.
+    #[error(transparent)]
+    Image(#[from] PutImageError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes an image of the store available in a repository.
+pub fn push_local(store: &Store, image: &ImageId, repository: &str, tag: &str) -> Result<Pushed, PushLocalError> {
+    let missing = || StoreError::Missing { what: format!("image {image}") };
+    let lease = store.lease();
+    lease.hold_image(image)?;
+    let found = store.image(image)?.ok_or_else(missing)?;
+    let mut layers = Vec::new();
+    for layer in &found.layers {
+        layers.push(store.compressed_layer(layer)?);
+    }
+    let manifest = manifest::for_image(image, found.config_bytes.len() as u64, layers);
+    for descriptor in manifest.layers.iter().chain([&manifest.config]) {
+        if !store.link_blob(repository, &descriptor.digest)? {
+            return Err(StoreError::Missing { what: format!("blob {}", descriptor.digest) }.into());
+        }
+    }
+    let size = manifest.raw().len() as u64;
+    let digest = store.put_manifest(repository, &Document::Manifest(manifest), &[tag.to_owned()])?;
+    Ok(Pushed { digest, size })
+}
+
+/// Finds an image in a repository of the same store, unpacking layers that another host pushed. `None` if there is no such manifest.
+pub fn pull_local(store: &Store, repository: &str, reference: &ManifestReference) -> Result<Option<Pulled>, PullLocalError> {
+    let Some(top) = document(store, repository, reference)? else { return Ok(None) };
+    let digest = top.digest();
+    let Some(manifest) = manifest_for_host(store, repository, top)? else { return Ok(None) };
+    let image = ImageId(manifest.config.digest);
+    if store.image(&image)?.is_some() {
+        return Ok(Some(Pulled { image, digest, changed: false }));
+    }
+    let Some(config) = store.read_blob(&manifest.config.digest)? else { return Ok(None) };
+    let wanted = ImageConfig::parse(&config)?.rootfs.diff_ids;
+    for (index, layer) in manifest.layers.iter().enumerate() {
+        unpack(store, layer, wanted.get(index).copied())?;
+    }
+    store.put_image(&config)?;
+    Ok(Some(Pulled { image, digest, changed: true }))
+}
+
+/// Unpacks a layer unless it is there. A wrong one is found by `put_image`, which then misses the right one.
+fn unpack(store: &Store, layer: &Descriptor, wanted: Option<dockwright_store::DiffId>) -> Result<(), PullLocalError> {
+    if let Some(wanted) = wanted
+        && store.has_layer(&wanted)?
+    {
+        return Ok(());
+    }
+    store.apply_layer_blob(&layer.digest, &layer.media_type)?;
+    Ok(())
+}
+
+fn manifest_for_host(store: &Store, repository: &str, top: Document) -> Result<Option<Manifest>, PullLocalError> {
+    match top {
+        Document::Manifest(manifest) => Ok(Some(manifest)),
+        Document::Index(index) => {
+            let entry = index.for_platform(&Platform::host())?;
+            match document(store, repository, &ManifestReference::Digest(entry.digest))? {
+                Some(Document::Manifest(manifest)) => Ok(Some(manifest)),
+                _ => Ok(None),
+            }
+        }
+    }
+}
+
+fn document(store: &Store, repository: &str, reference: &ManifestReference) -> Result<Option<Document>, PullLocalError> {
+    let Some(stored) = store.manifest(repository, reference)? else { return Ok(None) };
+    let Some(raw) = store.read_blob(&stored.digest)? else { return Ok(None) };
+    Ok(Some(Document::parse(raw, Some(&stored.media_type))?))
+}
