@@ -57,7 +57,7 @@ const MAX_DEPTH: usize = 10;
 /// Reads `rules` of a job.
 pub(super) fn read_job_rules(reader: &mut Reader<'_>, at: &str, job: &str, node: &Node) -> Option<Vec<Rule>> {
     let rules = read(reader, at, node, JOB_KEYS, JOB_WHEN, job)?;
-    if rules.is_empty() {
+    if node.as_list().is_some_and(<[_]>::is_empty) {
         reader.report(
             Diagnostic::error("rules-blank", format!("{at} config can't be blank")).at(node.span).help("remove `rules`, or add a rule"),
         );

@@ -5,6 +5,7 @@ mod jobs;
 mod problems;
 mod robustness;
 mod samples;
+mod spec;
 mod variables;
 
 use std::fmt::Write as _;

@@ -1,0 +1,83 @@
+//! The specification of the keywords, `resources/spec/*.md`, checked example by example.
+//!
+//! An example is a block of YAML. What comes of it is written in a block `jobs` after it, and problems as comments in the lines that have
+//! them: `# error: code` or `# warning: code`. Words after `yaml` set the branch (`branch=dev`) or variables of the pipeline (`A=1`).
+//! With `UPDATE_EXPECT` set, the blocks `jobs` are written anew; comments are not.
+
+use std::{fs, path::Path};
+
+use dockwright_pipeline::{Severity, evaluate, has_errors, parse};
+use indexmap::IndexMap;
+
+use crate::{Context, show};
+
+#[test]
+fn every_example_does_what_the_specification_says() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("resources/spec");
+    let mut files: Vec<_> = fs::read_dir(&directory).expect("the directory exists").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no specification in {}", directory.display());
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a text");
+        let actual = rewritten(&text);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&file, actual).expect("the file can be written");
+        } else {
+            assert!(text == actual, "{} says something else; this is what happens:\n{actual}", file.display());
+        }
+    }
+}
+
+/// Returns the page with the jobs that really come of its examples; their problems are compared on the way.
+fn rewritten(page: &str) -> String {
+    let mut output = String::new();
+    let mut lines = page.lines().peekable();
+    let mut jobs = String::new();
+    while let Some(line) = lines.next() {
+        output.push_str(line);
+        output.push('\n');
+        if let Some(settings) = line.strip_prefix("```yaml") {
+            let example: String = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
+            output.push_str(&example);
+            output.push_str("```\n");
+            jobs = evaluated(&example, settings);
+        } else if line == "```jobs" {
+            lines.by_ref().take_while(|line| *line != "```").for_each(drop);
+            output.push_str(&jobs);
+            output.push_str("```\n");
+        }
+    }
+    output
+}
+
+/// Evaluates an example, compares its problems with its comments, and shows its jobs.
+fn evaluated(example: &str, settings: &str) -> String {
+    let mut context = Context::push("main");
+    for (key, value) in settings.split_whitespace().filter_map(|setting| setting.split_once('=')) {
+        context = if key == "branch" { Context::push(value) } else { context.with(key, value) };
+    }
+    let files = IndexMap::from([(".gitlab-ci.yml".to_owned(), example.to_owned())]);
+    let parsed = parse(".gitlab-ci.yml", &files, &context.0);
+    let mut problems = parsed.problems.clone();
+    let mut jobs = String::new();
+    if !has_errors(&problems) {
+        let (pipeline, more) = evaluate(&parsed.config, &context.0);
+        problems.extend(more);
+        jobs = show(&pipeline);
+    }
+    let mut actual: Vec<(usize, String)> = problems
+        .iter()
+        .map(|problem| {
+            let severity = if problem.severity == Severity::Error { "error" } else { "warning" };
+            let line = problem.span.map_or(1, |span| parsed.sources.position(span).line);
+            (line, format!("{severity}: {}", problem.code))
+        })
+        .collect();
+    actual.sort();
+    let comment =
+        |line: &str| Some(line.rsplit_once("# ")?.1.to_owned()).filter(|text| text.starts_with("error: ") || text.starts_with("warning: "));
+    let expected: Vec<(usize, String)> =
+        example.lines().enumerate().filter_map(|(index, line)| Some((index + 1, comment(line)?))).collect();
+    assert_eq!(actual, expected, "problems of the example\n{example}");
+    jobs
+}
