@@ -1,7 +1,8 @@
 //! The helper image: this program and nothing else.
 //!
-//! It is made here and put on the engine through `POST /images/load`; nothing comes from a registry. Where the engine has the
-//! program in its own file system, the image is empty and the program is bound into the container.
+//! An engine that is the job's own may bring it along, as `dockwright-helper:<version>`. Else it is made here and put on the engine
+//! through `POST /images/load`; nothing comes from a registry. Where the engine has the program in its own file system, the image
+//! that is loaded is empty and the program is bound into the container.
 
 use std::{
     fs::{self, File},
@@ -22,13 +23,25 @@ use crate::executor::ExecuteError;
 pub(super) const PROGRAM: &str = "/usr/bin/dockwright";
 const REPOSITORY: &str = "dockwright-helper";
 
+/// Returns the name of the image that the engine itself brings along.
+pub(super) async fn find_own(docker: &Docker) -> Result<Option<String>, ExecuteError> {
+    let name = format!("{REPOSITORY}:{}", env!("CARGO_PKG_VERSION"));
+    Ok(is_there(docker, &name).await?.then_some(name))
+}
+
+async fn is_there(docker: &Docker, name: &str) -> Result<bool, ExecuteError> {
+    match docker.inspect_image(name).await {
+        Ok(_) => Ok(true),
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+        Err(error) => Err(ExecuteError::engine("look for the helper image")(error)),
+    }
+}
+
 /// Makes sure that the image is there and returns its name. Without a binary the image is empty.
 pub(super) async fn ensure(docker: &Docker, binary: Option<&Path>) -> Result<String, ExecuteError> {
     let name = image_name(binary)?;
-    match docker.inspect_image(&name).await {
-        Ok(_) => return Ok(name),
-        Err(Error::DockerResponseServerError { status_code: 404, .. }) => {}
-        Err(error) => return Err(ExecuteError::engine("look for the helper image")(error)),
+    if is_there(docker, &name).await? {
+        return Ok(name);
     }
     let (tag, path) = (name.clone(), binary.map(Path::to_owned));
     let archive = tokio::task::spawn_blocking(move || build_archive(&tag, path.as_deref()))

@@ -75,7 +75,8 @@ pub(crate) struct DockerExecutor {
 /// What there is once the engine answers; it grows while a job is prepared.
 struct Ready {
     docker: Docker,
-    /// Where the engine has this program itself.
+    job_scoped: bool,
+    /// Where the engine has this program itself, if the helper container needs it from there.
     program: Option<String>,
     created: Created,
     network: String,
@@ -271,6 +272,7 @@ async fn connect(context: &ExecutorContext, lease: &EngineLease) -> Result<Ready
     let network = format!("runner-{token}-{}-{}-{}-{nonce:016x}", payload.job_info.project_id, context.slot, payload.id).to_lowercase();
     Ok(Ready {
         docker,
+        job_scoped: lease.job_scoped,
         program: lease.program.clone(),
         created: Created::default(),
         network,
@@ -318,9 +320,17 @@ impl Ready {
     }
 
     async fn prepare_helper(&mut self, context: &ExecutorContext) -> Result<(), ExecuteError> {
-        let bound = self.program.is_some();
-        let binary = (!bound).then_some(context.config.docker.helper_binary.as_path());
-        self.helper_image = helper_image::ensure(&self.docker, binary).await?;
+        let own = if self.job_scoped { helper_image::find_own(&self.docker).await? } else { None };
+        self.helper_image = match own {
+            Some(image) => {
+                self.program = None;
+                image
+            }
+            None => {
+                let binary = self.program.is_none().then_some(context.config.docker.helper_binary.as_path());
+                helper_image::ensure(&self.docker, binary).await?
+            }
+        };
         let body = self.helper_body(context, vec!["stdin".to_owned()], Vec::new());
         let container = self.create_container(context, "predefined", "helper", body).await?;
         self.helper = Some(container);
