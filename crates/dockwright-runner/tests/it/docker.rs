@@ -1,15 +1,19 @@
 //! Jobs with an image, on a real dockerd.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use dockwright_job::{Artifact, Cache, FailureReason, Image, JobPayload, JobState, Variable};
-use dockwright_runner::FixedEndpoint;
+use dockwright_runner::{AcquireEngineError, EngineLease, EngineProvider, EngineRequest, FixedEndpoint};
 use dockwright_testing::requires;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     dockerd::Dockerd,
-    support::{Place, Recorder, image, run, step, variable},
+    support::{Place, Recorder, helper_binary, image, run, step, variable},
 };
 
 fn job(place: &Place, id: u64, image_name: &str, script: &[&str]) -> JobPayload {
@@ -194,4 +198,43 @@ async fn an_endpoint_where_nothing_listens_is_a_system_failure() {
         "{trace}"
     );
     assert_eq!(recorder.final_update(1).failure_reason, Some(FailureReason::RunnerSystemFailure));
+}
+
+/// Lends a daemon that has the helper in its own file system, as an engine made for one job.
+struct Lender {
+    endpoint: String,
+    program: String,
+    lent: Arc<AtomicUsize>,
+}
+
+impl EngineProvider for Lender {
+    fn acquire(&self, _request: EngineRequest) -> BoxFuture<'_, Result<EngineLease, AcquireEngineError>> {
+        self.lent.fetch_add(1, Ordering::SeqCst);
+        let lent = Arc::clone(&self.lent);
+        let release = move || async move { lent.store(0, Ordering::SeqCst) }.boxed();
+        let lease = EngineLease::job_scoped(self.endpoint.clone(), release).with_program(self.program.clone());
+        async move { Ok(lease) }.boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_of_the_jobs_own_is_given_back_and_brings_the_helper() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[("file", "content\n")]));
+    let lent = Arc::<AtomicUsize>::default();
+    let lender = |endpoint: String| Lender { endpoint, program: helper_binary().display().to_string(), lent: Arc::clone(&lent) };
+    let mut config = place.config();
+    // The daemon's own file system is that of this machine, where its socket is not in the usual place.
+    config.docker.job_engine_socket = false;
+    config.docker.helper_binary = "/nonexistent".into();
+    let recorder = Recorder::with([job(&place, 1, "busybox", &["cat file"])]);
+    run(&recorder, lender(daemon.endpoint()), config.clone(), 1, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    assert!(trace.contains("\ncontent\n") && trace.ends_with("Job succeeded\n"), "{trace}");
+    assert_eq!(lent.load(Ordering::SeqCst), 0);
+
+    let recorder = Recorder::with([job(&place, 1, "busybox", &["cat file"])]);
+    run(&recorder, lender("tcp://127.0.0.1:1".to_owned()), config, 1, &CancellationToken::new()).await;
+    assert_eq!(recorder.final_update(1).failure_reason, Some(FailureReason::RunnerSystemFailure));
+    assert_eq!(lent.load(Ordering::SeqCst), 0, "an engine that does not answer is given back, too");
 }
