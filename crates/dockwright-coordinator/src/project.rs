@@ -158,6 +158,24 @@ impl Project {
         Ok(project)
     }
 
+    /// Behaves as if a branch of this name had been pushed with the same commit.
+    pub fn stand_on_branch(&mut self, name: &str) -> Result<(), OpenProjectError> {
+        self.stand_on(name, false)
+    }
+
+    /// Behaves as if a tag of this name had been pushed with the same commit.
+    pub fn stand_on_tag(&mut self, name: &str) -> Result<(), OpenProjectError> {
+        self.before_sha = NO_COMMIT.to_owned();
+        self.stand_on(name, true)
+    }
+
+    fn stand_on(&mut self, name: &str, is_tag: bool) -> Result<(), OpenProjectError> {
+        snapshot::point(&self.sources, name, is_tag, &self.sha)?;
+        self.ref_name = name.to_owned();
+        self.is_tag = is_tag;
+        Ok(())
+    }
+
     /// Returns `refs/heads/…` or `refs/tags/…`.
     pub(crate) fn full_ref(&self) -> String {
         format!("refs/{}/{}", if self.is_tag { "tags" } else { "heads" }, self.ref_name)

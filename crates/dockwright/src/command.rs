@@ -2,45 +2,38 @@
 
 mod completion;
 mod doctor;
+mod engine;
 mod image;
+mod lint;
+mod list;
+mod run;
 mod version;
-
-use std::io;
-
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::{Cli, Command},
-    error::{CommandError, ErrorKind, Explain as _},
+    error::CommandError,
     exit_code::ExitCode,
+    log,
     report::{Streams, print_error},
     settings::GlobalSettings,
 };
-
-/// Without a filter, only what somebody should act on is logged.
-const DEFAULT_LOG_FILTER: &str = "warn";
 
 /// Runs the command that was typed.
 pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
     let settings = GlobalSettings::decide(&typed.global)?;
     let streams = Streams::open(typed.global.color.or(settings.file.color).unwrap_or_default());
-    start_log(typed.global.log.as_deref())?;
+    log::start(typed.global.log.as_deref())?;
     match typed.command {
-        Command::Run(_) | Command::List(_) | Command::Lint(_) | Command::Engine(_) | Command::Registry(_) => {
-            Err(CommandError::internal("this command is not connected yet"))
-        }
+        Command::Run(arguments) => run::run(&arguments, &settings, streams),
+        Command::List(arguments) => list::run(&arguments, &settings, streams),
+        Command::Lint(arguments) => lint::run(&arguments, &settings, streams),
+        Command::Engine(command) => engine::run(command, &settings, streams),
+        Command::Registry(_) => Err(CommandError::internal("this command is not connected yet")),
         Command::Image(command) => image::run(command, &settings, streams),
         Command::Doctor(arguments) => doctor::run(&arguments, &settings, streams),
         Command::Completion(arguments) => Ok(completion::run(&arguments, streams)),
         Command::Version(arguments) => Ok(version::run(&arguments, streams)),
     }
-}
-
-fn start_log(filter: Option<&str>) -> Result<(), CommandError> {
-    let filter = filter.unwrap_or(DEFAULT_LOG_FILTER);
-    let filter = EnvFilter::try_new(filter).explain(ErrorKind::Usage, || format!("understand the log filter `{filter}`"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(true).init();
-    Ok(())
 }
 
 /// Called as `gitlab-runner`: the runner's commands are a later part.

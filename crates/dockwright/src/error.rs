@@ -15,6 +15,8 @@ pub(crate) enum ErrorKind {
     Configuration,
     /// The machine, the network, the disk, another program.
     Environment,
+    /// Nothing is wrong, and nothing is to be done.
+    NothingToRun,
     /// A bug.
     Internal,
 }
@@ -25,6 +27,7 @@ impl ErrorKind {
             Self::Usage => ExitCode::Usage,
             Self::Configuration => ExitCode::Configuration,
             Self::Environment => ExitCode::Environment,
+            Self::NothingToRun => ExitCode::NothingToRun,
             Self::Internal => ExitCode::Internal,
         }
     }

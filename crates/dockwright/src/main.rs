@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod exit_code;
 mod internal;
+mod log;
 mod paths;
 mod report;
 mod settings;

@@ -80,6 +80,16 @@ impl Paths {
     pub(crate) fn pipelines(&self) -> PathBuf {
         self.home.join("ci")
     }
+
+    /// Where shell jobs are checked out.
+    pub(crate) fn builds(&self) -> PathBuf {
+        self.home.join("ci/builds")
+    }
+
+    /// Where `cache:` of jobs is kept.
+    pub(crate) fn job_caches(&self) -> PathBuf {
+        self.cache.join("jobs")
+    }
 }
 
 /// Makes a path absolute without asking whether it exists.

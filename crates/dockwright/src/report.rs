@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub(crate) use streams::{FAILURE, FAINT, HINT, SUCCESS, Streams, WARNING, print_error, print_warning};
+pub(crate) use streams::{FAILURE, FAINT, HINT, SUCCESS, Streams, WARNING, print_error, print_problem, print_warning};
 pub(crate) use summary::PipelineStatus;
 pub(crate) use thread::ReportThread;
 pub(crate) use trace_lines::{TraceItem, TraceLines};
@@ -90,6 +90,8 @@ pub(crate) enum JobOutcome {
         exit_code: Option<i32>,
         /// The pipeline goes on as if it had succeeded.
         allowed: bool,
+        /// The job runs again.
+        retried: bool,
     },
     Canceled,
     /// An earlier job failed, or nothing this job waited for ran.

@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct GlobalSettings {
     pub(crate) paths: Paths,
     pub(crate) file: FileSettings,
+    /// What to log, for the processes that this one starts.
+    pub(crate) log: Option<String>,
 }
 
 /// The settings file, `config.toml`.
@@ -62,7 +64,7 @@ impl GlobalSettings {
             })?,
             None => read_file(&paths.config)?.unwrap_or_default(),
         };
-        Ok(Self { paths, file })
+        Ok(Self { paths, file, log: typed.log.clone() })
     }
 }
 

@@ -112,6 +112,21 @@ fn branches_tags_and_remotes() {
 }
 
 #[test]
+fn another_branch_or_tag_can_be_stood_on() {
+    let repository = Repository::new();
+    repository.write("a.txt", "1");
+    repository.commit("first");
+    let mut project = repository.open(Tree::Committed);
+    project.stand_on_tag("v2").expect("a usable name");
+    assert_eq!((project.ref_name.as_str(), project.is_tag), ("v2", true));
+    project.stand_on_branch("topic").expect("a usable name");
+    assert_eq!((project.ref_name.as_str(), project.is_tag), ("topic", false));
+    let refs = git(&project.sources, &["show-ref"]).text().expect("git succeeds");
+    assert!(refs.contains("refs/tags/v2") && refs.contains("refs/heads/topic"), "{refs}");
+    assert!(project.stand_on_branch("no..name").is_err());
+}
+
+#[test]
 fn what_is_no_project() {
     let directory = TempDir::new().expect("a temporary directory");
     let sources = directory.path().join("sources.git");

@@ -24,7 +24,7 @@ pub mod version;
 mod volumes;
 
 pub(crate) mod hijack;
-pub(crate) mod tls;
+pub mod tls;
 
 use http::{HeaderValue, StatusCode, header};
 

@@ -20,27 +20,27 @@ use crate::error::{Context as _, EngineError, Result};
 const VALID_DAYS: i64 = 825;
 
 /// An authority that issues the certificates of one engine.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, both in PEM.
-pub(crate) struct Pair {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
 }
 
 /// The files of a server's directory, in PEM.
 #[derive(Debug, Default)]
-pub(crate) struct ServerFiles {
-    pub(crate) ca: Option<String>,
-    pub(crate) cert: Option<String>,
-    pub(crate) key: Option<String>,
+pub struct ServerFiles {
+    pub ca: Option<String>,
+    pub cert: Option<String>,
+    pub key: Option<String>,
 }
 
 impl ServerFiles {
     /// Whether nothing is missing.
-    pub(crate) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.ca.is_some() && self.cert.is_some() && self.key.is_some()
     }
 }
@@ -69,7 +69,7 @@ fn params(common_name: &str) -> CertificateParams {
 
 impl Authority {
     /// Makes an authority, with its old key if there is one.
-    pub(crate) fn new(existing_key: Option<&str>) -> Result<Self> {
+    pub fn new(existing_key: Option<&str>) -> Result<Self> {
         let mut params = params("docker:dind CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
@@ -78,17 +78,17 @@ impl Authority {
     }
 
     /// Returns the authority's certificate.
-    pub(crate) fn certificate_pem(&self) -> String {
+    pub fn certificate_pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// Returns the authority's key.
-    pub(crate) fn key_pem(&self) -> String {
+    pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
     /// Issues a server's certificate. Names may be in OpenSSL's form (`DNS:x`, `IP:y`).
-    pub(crate) fn issue_server(&self, existing_key: Option<&str>, names: &[String], addresses: &[IpAddr]) -> Result<Pair> {
+    pub fn issue_server(&self, existing_key: Option<&str>, names: &[String], addresses: &[IpAddr]) -> Result<Pair> {
         let mut params = params("docker:dind server");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let named = names.iter().filter_map(|name| alternative_name(name));
@@ -100,7 +100,7 @@ impl Authority {
     }
 
     /// Issues a client's certificate.
-    pub(crate) fn issue_client(&self, existing_key: Option<&str>) -> Result<Pair> {
+    pub fn issue_client(&self, existing_key: Option<&str>) -> Result<Pair> {
         let mut params = params("docker:dind client");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params, existing_key)
@@ -126,7 +126,7 @@ fn alternative_name(name: &str) -> Option<SanType> {
 }
 
 /// Returns how to serve TLS to clients that show a certificate of the same authority.
-pub(crate) fn server_config(files: &ServerFiles) -> Result<Arc<ServerConfig>> {
+pub fn server_config(files: &ServerFiles) -> Result<Arc<ServerConfig>> {
     let pem = |file: &Option<String>| file.clone().unwrap_or_default().into_bytes();
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem(&files.ca)) {

@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
+use dockwright_pipeline::{Diagnostic, Sources, render};
 
 use crate::{cli::ColorChoice, environment, error::ErrorParts};
 
@@ -95,6 +96,13 @@ pub(crate) fn print_warning(message: &str, hint: Option<&str>) {
     if let Some(hint) = hint {
         let _ = writeln!(stderr, "{HINT}hint:{HINT:#} {}", indent_continuation(hint, "      "));
     }
+}
+
+/// Prints a problem of a configuration with the line it is about.
+pub(crate) fn print_problem(problem: &Diagnostic, sources: &Sources) {
+    let coloured = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+    let style = if coloured { dockwright_pipeline::Style::Coloured } else { dockwright_pipeline::Style::Plain };
+    let _ = writeln!(anstream::stderr().lock(), "{}\n", render(problem, sources, style));
 }
 
 fn indent_continuation(text: &str, indent: &str) -> String {

@@ -29,7 +29,7 @@ impl JobOutcome {
     pub(super) fn sign(&self) -> (&'static str, Style) {
         match self {
             Self::Success => ("✓", SUCCESS),
-            Self::Failed { allowed: true, .. } => ("!", WARNING),
+            Self::Failed { allowed: true, .. } | Self::Failed { retried: true, .. } => ("!", WARNING),
             Self::Failed { .. } => ("✗", FAILURE),
             Self::Canceled => ("■", WARNING),
             Self::Skipped => ("-", FAINT),
@@ -41,13 +41,17 @@ impl JobOutcome {
     pub(super) fn words(&self) -> String {
         match self {
             Self::Success => "passed".to_owned(),
-            Self::Failed { reason, exit_code, allowed } => {
+            Self::Failed { reason, exit_code, allowed, retried } => {
                 let what = match (reason.as_str(), exit_code) {
                     ("script_failure", Some(code)) => format!("failed with exit code {code}"),
                     ("script_failure", None) => "failed".to_owned(),
                     (reason, _) => format!("failed: {}", reason.replace('_', " ")),
                 };
-                if *allowed { format!("{what} (allowed to fail)") } else { what }
+                match (retried, allowed) {
+                    (true, _) => format!("{what} (runs again)"),
+                    (false, true) => format!("{what} (allowed to fail)"),
+                    (false, false) => what,
+                }
             }
             Self::Canceled => "canceled".to_owned(),
             Self::Skipped => "skipped".to_owned(),
@@ -113,7 +117,7 @@ impl Summary {
     /// Prints the logs of the jobs that failed the pipeline.
     pub(super) fn print_failed_logs(&self, streams: &Streams) {
         for job in &self.finished {
-            if !matches!(job.outcome, JobOutcome::Failed { allowed: false, .. }) {
+            if !matches!(job.outcome, JobOutcome::Failed { allowed: false, retried: false, .. }) {
                 continue;
             }
             let lines = self.logs.get(&job.name);
@@ -168,7 +172,8 @@ mod tests {
 
     #[test]
     fn failures_say_what_happened() {
-        let failed = |reason: &str, exit_code, allowed| JobOutcome::Failed { reason: reason.to_owned(), exit_code, allowed }.words();
+        let failed =
+            |reason: &str, exit_code, allowed| JobOutcome::Failed { reason: reason.to_owned(), exit_code, allowed, retried: false }.words();
         assert_eq!(failed("script_failure", Some(3), false), "failed with exit code 3");
         assert_eq!(failed("image_pull_failure", None, true), "failed: image pull failure (allowed to fail)");
     }
@@ -180,9 +185,10 @@ mod tests {
             summary.take(&RunEvent::JobOutput { job: "a".into(), line: number.to_string() });
         }
         summary.take(&RunEvent::JobOutput { job: "b".into(), line: "b".into() });
-        for (job, outcome) in
-            [("a", JobOutcome::Failed { reason: "script_failure".into(), exit_code: Some(1), allowed: false }), ("b", JobOutcome::Success)]
-        {
+        for (job, outcome) in [
+            ("a", JobOutcome::Failed { reason: "script_failure".into(), exit_code: Some(1), allowed: false, retried: false }),
+            ("b", JobOutcome::Success),
+        ] {
             summary.take(&RunEvent::JobFinished { job: job.into(), outcome, duration: Duration::ZERO, trace: None });
         }
         assert_eq!(summary.logs["a"].front().map(String::as_str), Some("5"));

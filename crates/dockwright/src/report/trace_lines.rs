@@ -47,44 +47,52 @@ impl TraceLines {
     fn take_line(&mut self, items: &mut Vec<TraceItem>) {
         let bytes = std::mem::take(&mut self.pending);
         let text = String::from_utf8_lossy(&bytes);
-        let mut visible = "";
+        let mut rest = text.trim_end_matches(['\n', '\r']);
         let mut had_marker = false;
-        for segment in text.trim_end_matches(['\n', '\r']).split('\r') {
-            let segment = segment.strip_prefix(ERASE_LINE).unwrap_or(segment);
-            match Marker::parse(segment) {
-                Some(Marker::Start(name)) => {
-                    had_marker = true;
-                    items.push(TraceItem::Phase(name.to_owned()));
-                }
-                Some(Marker::End) => had_marker = true,
-                None if segment.is_empty() => {}
-                None => visible = segment,
-            }
+        while let Some(marker) = Marker::find(rest) {
+            had_marker = true;
+            items.extend(visible(marker.before).map(TraceItem::Line));
+            items.extend(marker.started.map(|name| TraceItem::Phase(name.to_owned())));
+            rest = marker.after;
         }
-        if !visible.is_empty() || !had_marker {
-            items.push(TraceItem::Line(visible.to_owned()));
+        match visible(rest) {
+            Some(line) => items.push(TraceItem::Line(line)),
+            None if had_marker => {}
+            None => items.push(TraceItem::Line(String::new())),
         }
     }
 }
 
-enum Marker<'text> {
-    Start(&'text str),
-    End,
+/// Returns the last state of a line that was redrawn.
+fn visible(text: &str) -> Option<String> {
+    let erased = |segment: &'_ str| segment.strip_prefix(ERASE_LINE).unwrap_or(segment).to_owned();
+    text.rsplit('\r').map(erased).find(|segment| !segment.is_empty())
+}
+
+/// A section marker in a line; output that does not end its line may stand before it.
+struct Marker<'text> {
+    before: &'text str,
+    /// Name of the section, for the marker of a start.
+    started: Option<&'text str>,
+    after: &'text str,
 }
 
 impl<'text> Marker<'text> {
-    fn parse(segment: &'text str) -> Option<Self> {
-        if let Some(rest) = segment.strip_prefix("section_start:") {
-            let name = after_time(rest)?;
-            return Some(Self::Start(name.split('[').next().unwrap_or(name)));
-        }
-        after_time(segment.strip_prefix("section_end:")?).map(|_| Self::End)
+    fn find(text: &'text str) -> Option<Self> {
+        text.match_indices("section_").find_map(|(at, _)| {
+            let (is_start, rest) = match text[at..].strip_prefix("section_start:") {
+                Some(rest) => (true, rest),
+                None => (false, text[at..].strip_prefix("section_end:")?),
+            };
+            let (marker, after) = rest.split_once('\r').unwrap_or((rest, ""));
+            let (time, name) = marker.split_once(':')?;
+            if time.is_empty() || name.is_empty() || !time.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            let name = name.split('[').next().unwrap_or(name);
+            Some(Self { before: &text[..at], started: is_start.then_some(name), after })
+        })
     }
-}
-
-fn after_time(text: &str) -> Option<&str> {
-    let (time, name) = text.split_once(':')?;
-    (!time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]
@@ -112,6 +120,12 @@ mod tests {
     fn an_end_and_a_start_may_share_a_line() {
         let trace = b"\x1b[0Ksection_end:1:a\r\x1b[0Ksection_start:2:b[collapsed=true]\r\x1b[0K\x1b[36;1mHead\x1b[0;m\n";
         assert_eq!(all(&[trace]), [TraceItem::Phase("b".into()), line("\x1b[36;1mHead\x1b[0;m")]);
+    }
+
+    #[test]
+    fn output_without_a_line_end_stays_before_a_marker() {
+        let trace = b"no newline\x1b[0Ksection_end:1:a\r\x1b[0K\n";
+        assert_eq!(all(&[trace]), [line("no newline\x1b[0K")]);
     }
 
     #[test]

@@ -16,8 +16,6 @@ pub(crate) const MAX_LINE_BYTES: usize = 256 * 1024;
 pub(crate) struct Start {
     /// Where the store and the engines' directories are.
     pub(crate) home: PathBuf,
-    /// Where the engines' sockets are made.
-    pub(crate) sockets: PathBuf,
 }
 
 /// A numbered request.

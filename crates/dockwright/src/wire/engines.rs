@@ -10,20 +10,23 @@ use super::{
     host_process::{HostError, HostProcess},
 };
 
+/// Where this program is in every engine's file system.
+const PROGRAM_IN_ENGINE: &str = "/.dockwright";
+
 /// Gives every job an engine of its own.
 pub(crate) struct EmbeddedEngines {
     host: Arc<HostProcess>,
     /// `CI_REGISTRY`: credentials for it are grants rather than logins.
-    registry: String,
+    registry: Option<String>,
 }
 
 impl EmbeddedEngines {
-    pub(crate) fn new(host: Arc<HostProcess>, registry: String) -> Self {
+    pub(crate) fn new(host: Arc<HostProcess>, registry: Option<String>) -> Self {
         Self { host, registry }
     }
 
     fn order(&self, request: EngineRequest) -> EngineOrder {
-        let registry = grant(&request, &self.registry);
+        let registry = grant(&request, self.registry.as_deref());
         let login = |credentials: dockwright_runner::engine_provider::RegistryCredentials| Login {
             host: credentials.host,
             username: credentials.username,
@@ -40,7 +43,8 @@ impl EmbeddedEngines {
     }
 }
 
-fn grant(request: &EngineRequest, registry: &str) -> Option<RegistryGrant> {
+fn grant(request: &EngineRequest, registry: Option<&str>) -> Option<RegistryGrant> {
+    let registry = registry?;
     let credentials = request.registry_credentials.iter().find(|credentials| credentials.host == registry)?;
     Some(RegistryGrant {
         username: credentials.username.clone(),
@@ -66,7 +70,7 @@ impl EngineProvider for EmbeddedEngines {
                 }
                 .boxed()
             };
-            Ok(EngineLease::job_scoped(endpoint, release))
+            Ok(EngineLease::job_scoped(endpoint, release).with_program(PROGRAM_IN_ENGINE))
         }
         .boxed()
     }
@@ -89,11 +93,11 @@ impl From<HostError> for AcquireEngineError {
 pub(crate) struct ForeignEngine {
     endpoint: String,
     host: Arc<HostProcess>,
-    registry: String,
+    registry: Option<String>,
 }
 
 impl ForeignEngine {
-    pub(crate) fn new(endpoint: String, host: Arc<HostProcess>, registry: String) -> Self {
+    pub(crate) fn new(endpoint: String, host: Arc<HostProcess>, registry: Option<String>) -> Self {
         Self { endpoint, host, registry }
     }
 }
@@ -101,11 +105,24 @@ impl ForeignEngine {
 impl EngineProvider for ForeignEngine {
     fn acquire(&self, request: EngineRequest) -> BoxFuture<'_, Result<EngineLease, AcquireEngineError>> {
         async move {
-            if let Some(grant) = grant(&request, &self.registry) {
+            if let Some(grant) = grant(&request, self.registry.as_deref()) {
                 self.host.call(Request::Allow(grant)).await?;
             }
             Ok(EngineLease::unmanaged(self.endpoint.clone()))
         }
         .boxed()
+    }
+}
+
+/// Nobody: `--no-engine`.
+pub(crate) struct AbsentEngine;
+
+impl EngineProvider for AbsentEngine {
+    fn acquire(&self, _request: EngineRequest) -> BoxFuture<'_, Result<EngineLease, AcquireEngineError>> {
+        let error = AcquireEngineError::Unsupported {
+            reason: "--no-engine was given".to_owned(),
+            remedy: Some("leave --no-engine away, or give a Docker with --docker-host".to_owned()),
+        };
+        async move { Err(error) }.boxed()
     }
 }

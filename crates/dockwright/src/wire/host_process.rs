@@ -27,7 +27,7 @@ use tokio_util::{
 };
 
 use super::control::{Answer, Call, FromHost, MAX_LINE_BYTES, Problem, Request, Start};
-use crate::{internal, report::RunEvent};
+use crate::{environment, internal, report::RunEvent};
 
 /// How long the host may take to end its engines once told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,7 +41,8 @@ pub(crate) struct HostSettings {
     /// This program.
     pub(crate) program: PathBuf,
     pub(crate) home: PathBuf,
-    pub(crate) sockets: PathBuf,
+    /// What the host logs.
+    pub(crate) log: Option<String>,
 }
 
 /// An engine host that may not run yet.
@@ -70,6 +71,16 @@ pub(crate) enum HostError {
     Gone,
     #[error(transparent)]
     Refused(Problem),
+}
+
+impl HostError {
+    /// Says what to do about it.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        match self {
+            Self::CannotStart(problem) | Self::Refused(problem) => problem.remedy.clone(),
+            Self::Start(_) | Self::Gone => None,
+        }
+    }
 }
 
 impl HostProcess {
@@ -115,6 +126,7 @@ impl HostProcess {
             .args([internal::COMMAND, internal::ENGINE_HOST])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            .envs(self.settings.log.as_ref().map(|filter| (environment::LOG, filter)))
             .process_group(0)
             .spawn()
             .map_err(failed)?;
@@ -122,7 +134,7 @@ impl HostProcess {
         let (reader, writer) = UnixStream::from_std(ours).map_err(failed)?.into_split();
         let mut reader = FramedRead::new(reader, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
         let mut writer = FramedWrite::new(writer, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
-        let start = Start { home: self.settings.home.clone(), sockets: self.settings.sockets.clone() };
+        let start = Start { home: self.settings.home.clone() };
         writer.send(to_line(&start)).await.map_err(|_| HostError::Gone)?;
         match next_message(&mut reader).await {
             Some(FromHost::Ready) => {}

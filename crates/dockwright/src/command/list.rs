@@ -1,0 +1,84 @@
+//! `dockwright list`.
+
+use dockwright_pipeline::{AllowFailure, Job, Pipeline};
+use serde::Serialize;
+
+use crate::{
+    cli::ListArgs,
+    error::CommandError,
+    exit_code::ExitCode,
+    report::Streams,
+    settings::{GlobalSettings, ProjectSettings},
+    wire::{Checkout, LoadedPipeline},
+};
+
+#[derive(Serialize)]
+struct Line<'pipeline> {
+    name: &'pipeline str,
+    stage: &'pipeline str,
+    when: &'static str,
+    allow_failure: bool,
+    /// Absent: runs in the shell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<&'pipeline str>,
+    /// Absent: waits for all earlier stages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs: Option<Vec<&'pipeline str>>,
+}
+
+pub(super) fn run(arguments: &ListArgs, settings: &GlobalSettings, streams: Streams) -> Result<ExitCode, CommandError> {
+    let project = ProjectSettings::decide(&arguments.project, &settings.file.run)?;
+    let checkout = Checkout::temporary()?;
+    let loaded = LoadedPipeline::load(&project, None, checkout.path())?;
+    loaded.report_problems()?;
+    let lines: Vec<Line<'_>> = loaded.pipeline.jobs.iter().map(line).collect();
+    if arguments.json {
+        streams.json(&serde_json::json!({ "stages": loaded.pipeline.stages, "jobs": lines }));
+    } else {
+        print_table(&lines, streams);
+        say_left_out(&loaded, streams);
+    }
+    Ok(ExitCode::Success)
+}
+
+fn line(job: &Job) -> Line<'_> {
+    Line {
+        name: &job.name,
+        stage: &job.stage,
+        when: job.when.as_str(),
+        allow_failure: job.allow_failure == AllowFailure::Always,
+        image: job.image.as_ref().map(|image| image.name.as_str()),
+        needs: job.needs.as_ref().map(|needs| needs.iter().map(|need| need.job.as_str()).collect()),
+    }
+}
+
+fn print_table(lines: &[Line<'_>], streams: Streams) {
+    let names = width(lines.iter().map(|line| line.name), "JOB");
+    let stages = width(lines.iter().map(|line| line.stage), "STAGE");
+    streams.data(format!("{:names$}  {:stages$}  {:10}  RUNS IN", "JOB", "STAGE", "WHEN"));
+    for line in lines {
+        let place = line.image.unwrap_or("shell");
+        let needs =
+            line.needs.as_ref().map(|needs| format!("  needs {}", if needs.is_empty() { "nothing".to_owned() } else { needs.join(", ") }));
+        let row = format!("{:names$}  {:stages$}  {:10}  {place}{}", line.name, line.stage, line.when, needs.unwrap_or_default());
+        streams.data(row.trim_end());
+    }
+}
+
+fn width<'a>(column: impl Iterator<Item = &'a str>, title: &str) -> usize {
+    column.map(|text| text.chars().count()).fold(title.len(), usize::max)
+}
+
+fn say_left_out(loaded: &LoadedPipeline, streams: Streams) {
+    let is_left_out = |name: &&str| in_no_pipeline(&loaded.pipeline, name);
+    let left_out: Vec<&str> = loaded.config.job_names().filter(is_left_out).collect();
+    if !left_out.is_empty() {
+        streams.say(format!("left out by their rules: {}", left_out.join(", ")));
+    }
+}
+
+/// `parallel` makes several jobs of one name: `test 1/3`.
+fn in_no_pipeline(pipeline: &Pipeline, name: &str) -> bool {
+    let is_part = |job: &Job| job.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+    !pipeline.jobs.iter().any(is_part)
+}

@@ -1,0 +1,94 @@
+//! From decided settings to an evaluated pipeline: the part that `run`, `list` and `lint` share.
+
+use std::path::Path;
+
+use dockwright_coordinator::{GivenVariable, OpenProjectError, Project, RegistryFacts, Tree, Trigger, context};
+use dockwright_pipeline::{Config, Diagnostic, Pipeline, PipelineContext, Sources, evaluate, has_errors, parse};
+
+use crate::{
+    cli::Event,
+    error::{CommandError, ErrorKind},
+    report::print_problem,
+    settings::ProjectSettings,
+};
+
+/// A pipeline, the repository it is for, and what is wrong with it.
+pub(crate) struct LoadedPipeline {
+    pub(crate) project: Project,
+    pub(crate) trigger: Trigger,
+    pub(crate) config: Config,
+    pub(crate) pipeline: Pipeline,
+    /// What the problems' places refer to.
+    pub(crate) sources: Sources,
+    pub(crate) problems: Vec<Diagnostic>,
+    /// The configuration is in order, but its rules leave out every job.
+    pub(crate) is_empty: bool,
+}
+
+/// The pipeline's word for it. On GitLab it is an error, because no pipeline is made.
+const EMPTY: &str = "filtered-by-rules";
+
+impl LoadedPipeline {
+    /// Reads and evaluates the configuration. `checkout` is where a repository is made that jobs fetch from.
+    pub(crate) fn load(settings: &ProjectSettings, registry: Option<&RegistryFacts>, checkout: &Path) -> Result<Self, CommandError> {
+        let tree = if settings.committed { Tree::Committed } else { Tree::Working };
+        let mut project = Project::open(&settings.directory, tree, checkout).map_err(explain)?;
+        match (&settings.branch, &settings.tag) {
+            (Some(branch), _) => project.stand_on_branch(branch).map_err(explain)?,
+            (None, Some(tag)) => project.stand_on_tag(tag).map_err(explain)?,
+            (None, None) => {}
+        }
+        let trigger = trigger(settings);
+        let context: PipelineContext = context(&project, &trigger, registry);
+        let file = settings.file.to_string_lossy();
+        let parsed = parse(&file, &project, &context);
+        let mut problems = parsed.problems;
+        let mut pipeline = Pipeline::default();
+        if !has_errors(&problems) {
+            let (evaluated, more) = evaluate(&parsed.config, &context);
+            pipeline = evaluated;
+            problems.extend(more);
+        }
+        let is_empty = problems.iter().any(|problem| problem.code == EMPTY);
+        problems.retain(|problem| problem.code != EMPTY);
+        Ok(Self { is_empty, project, trigger, config: parsed.config, pipeline, sources: parsed.sources, problems })
+    }
+
+    /// Prints what is wrong; an error among it is the end.
+    pub(crate) fn report_problems(&self) -> Result<(), CommandError> {
+        for problem in &self.problems {
+            print_problem(problem, &self.sources);
+        }
+        match self.problems.iter().filter(|problem| problem.is_error()).count() {
+            0 => Ok(()),
+            1 => Err(CommandError::configuration("the pipeline cannot run because of the problem above")),
+            count => Err(CommandError::configuration(format!("the pipeline cannot run because of the {count} problems above"))),
+        }
+    }
+}
+
+fn explain(error: OpenProjectError) -> CommandError {
+    let hint = error.hint();
+    let error = CommandError::new(ErrorKind::Configuration, error);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn trigger(settings: &ProjectSettings) -> Trigger {
+    let source = match settings.event {
+        Event::Push => "push",
+        Event::Web => "web",
+        Event::Schedule => "schedule",
+        Event::Api => "api",
+        Event::Trigger => "trigger",
+    };
+    let given = settings.variables.iter().map(|variable| GivenVariable {
+        key: variable.key.clone(),
+        value: variable.value.clone(),
+        masked: false,
+        file: variable.file,
+    });
+    Trigger { source: source.to_owned(), variables: given.collect() }
+}

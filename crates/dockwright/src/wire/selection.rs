@@ -1,0 +1,111 @@
+//! Which jobs of a pipeline run when some were named: these, and what they need.
+
+use dockwright_coordinator::{select, with_needed};
+use dockwright_pipeline::{Config, Pipeline, When};
+
+use crate::error::{CommandError, ErrorKind};
+
+/// How alike two names must be for one to be suggested in place of the other.
+const SIMILAR: f64 = 0.7;
+
+/// Leaves only the named jobs and those they need; all of them when none is named. A manual job that is named is started.
+pub(crate) fn select_jobs(pipeline: Pipeline, config: &Config, names: &[String]) -> Result<Pipeline, CommandError> {
+    if names.is_empty() {
+        return Ok(pipeline);
+    }
+    if let Some(missing) = names.iter().find(|name| pipeline.job(name).is_none()) {
+        return Err(not_in_pipeline(missing, config));
+    }
+    let mut wanted = with_needed(&pipeline, names);
+    let needs: Vec<String> =
+        wanted.iter().filter_map(|name| pipeline.job(name)?.needs.as_ref()).flatten().map(|need| need.job.clone()).collect();
+    // Of the earlier stages, jobs that wait for somebody or for a failure are not started by being earlier.
+    wanted.retain(|name| {
+        let starts_by_itself = pipeline.job(name).is_some_and(|job| matches!(job.when, When::OnSuccess | When::Always));
+        starts_by_itself || names.contains(name) || needs.contains(name)
+    });
+    select(&pipeline, &wanted).map_err(|error| CommandError::new(ErrorKind::Usage, error))
+}
+
+fn not_in_pipeline(name: &str, config: &Config) -> CommandError {
+    if config.job_names().any(|known| known == name) {
+        return CommandError::usage(format!("job `{name}` is not part of this pipeline: its rules leave it out"))
+            .hint("`dockwright list` shows which jobs run; --event, --ref, --tag and --variable change what rules see");
+    }
+    let error = CommandError::usage(format!("there is no job `{name}`"));
+    match nearest(name, config.job_names()) {
+        Some(similar) => error.hint(format!("did you mean `{similar}`?")),
+        None => error.hint("`dockwright list` shows the jobs"),
+    }
+}
+
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
+    scored.filter(|(score, _)| *score >= SIMILAR).max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use dockwright_pipeline::{LoadError, Loader, PipelineContext, evaluate, parse};
+
+    use super::*;
+
+    const FILE: &str = "
+stages: [build, test, deploy]
+compile: {stage: build, script: [make]}
+ask: {stage: build, script: [make], when: manual}
+unit: {stage: test, script: [make], needs: [compile]}
+release: {stage: deploy, script: [make], when: manual, needs: [unit]}
+publish: {stage: deploy, script: [make]}
+clean: {stage: test, script: [make], when: on_failure}
+nightly: {stage: deploy, script: [make], rules: [{if: $NIGHTLY}]}
+";
+
+    struct OneFile;
+
+    impl Loader for OneFile {
+        fn load_local(&self, _path: &str) -> Result<String, LoadError> {
+            Ok(FILE.to_owned())
+        }
+
+        fn list_files(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    fn selected(names: &[&str]) -> Result<Vec<(String, When)>, String> {
+        let context = PipelineContext::default();
+        let parsed = parse("ci.yml", &OneFile, &context);
+        assert_eq!(parsed.problems, []);
+        let (pipeline, _) = evaluate(&parsed.config, &context);
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        match select_jobs(pipeline, &parsed.config, &names) {
+            Ok(pipeline) => Ok(pipeline.jobs.into_iter().map(|job| (job.name, job.when)).collect()),
+            Err(error) => {
+                let parts = error.parts();
+                Err(format!("{}; {}", parts.message, parts.hint.unwrap_or_default()))
+            }
+        }
+    }
+
+    fn started(names: &[&str]) -> Vec<(String, When)> {
+        names.iter().map(|name| ((*name).to_owned(), When::OnSuccess)).collect()
+    }
+
+    #[test]
+    fn a_job_brings_what_it_needs_and_starts_though_manual() {
+        assert_eq!(selected(&["release"]), Ok(started(&["compile", "unit", "release"])));
+        assert_eq!(selected(&["ask"]), Ok(started(&["ask"])));
+    }
+
+    #[test]
+    fn earlier_stages_come_along_but_not_what_waits_in_them() {
+        assert_eq!(selected(&["publish"]), Ok(started(&["compile", "unit", "publish"])));
+    }
+
+    #[test]
+    fn what_is_not_there_is_explained() {
+        assert_eq!(selected(&["comiple"]), Err("there is no job `comiple`; did you mean `compile`?".to_owned()));
+        assert!(selected(&["nightly"]).expect_err("left out").contains("its rules leave it out"));
+    }
+}

@@ -1,0 +1,122 @@
+//! What is printed, where, and how it looks.
+
+use std::{io::Read as _, process::Stdio};
+
+use crate::common::{Printed, Project};
+
+const TWO_JOBS: &str = "
+one:
+  script:
+    - echo from-one
+two:
+  stage: deploy
+  script:
+    - echo from-two
+";
+
+#[test]
+fn in_a_pipe_each_line_has_its_jobs_name() {
+    let printed = Project::new(TWO_JOBS).output(&["run"]).ended_with(0);
+    for line in ["one | from-one", "two | from-two"] {
+        assert!(printed.stdout.lines().any(|printed| printed == line), "`{line}` is missing in:\n{}", printed.stdout);
+    }
+    assert!(printed.stderr.contains("pipeline passed"), "{}", printed.stderr);
+    assert!(!printed.stdout.contains("pipeline passed"), "the summary is no data:\n{}", printed.stdout);
+}
+
+#[test]
+fn the_named_job_brings_what_it_needs_and_no_more() {
+    let project = Project::new(&format!("{TWO_JOBS}  needs: [one]\nthree:\n  script: [echo from-three]\n"));
+    let printed = project.output(&["run", "two"]).ended_with(0);
+    assert!(printed.stdout.contains("from-one") && printed.stdout.contains("from-two"), "{}", printed.stdout);
+    assert!(!printed.stdout.contains("from-three"), "{}", printed.stdout);
+}
+
+#[test]
+fn json_is_one_event_per_line() {
+    let project = Project::new("bad:\n  script:\n    - echo hello\n    - exit 3\n");
+    let printed = project.output(&["run", "--json"]).ended_with(1);
+    let events: Vec<serde_json::Value> =
+        printed.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    assert!(events.iter().all(|event| event["schema"] == 1 && event["ts"].is_string()), "{}", printed.stdout);
+    let kinds: Vec<&str> = events.iter().filter_map(|event| event["type"].as_str()).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"pipeline_started"), Some(&"pipeline_finished")));
+    let finished = events.iter().find(|event| event["type"] == "job_finished").expect("job_finished");
+    assert_eq!((&finished["job"], &finished["status"]), (&"bad".into(), &"failed".into()));
+    assert_eq!((&finished["reason"], &finished["exit_code"]), (&"script_failure".into(), &3.into()));
+    assert!(events.iter().any(|event| event["type"] == "job_output" && event["line"] == "hello"), "{}", printed.stdout);
+}
+
+#[test]
+fn quiet_prints_only_failures() {
+    let project = Project::new("good:\n  script: [echo good-says]\nbad:\n  script: [echo bad-says; exit 1]\n");
+    let printed = project.output(&["run", "--quiet", "good"]).ended_with(0);
+    assert_eq!((printed.stdout.as_str(), printed.stderr.as_str()), ("", ""));
+    let printed = project.output(&["run", "--quiet"]).ended_with(1);
+    assert!(printed.stdout.contains("bad-says") && !printed.stdout.contains("good-says"), "{}", printed.stdout);
+}
+
+#[test]
+fn colour_follows_the_flag_and_the_environment() {
+    let project = Project::new(TWO_JOBS);
+    let escapes = |printed: Printed| printed.ended_with(0).stdout.contains('\x1b');
+    assert!(!escapes(project.output(&["run"])), "a pipe gets no colour");
+    assert!(escapes(project.output(&["run", "--color", "always"])));
+    let output = |variable: &str, value: &str| {
+        Printed::of(project.dockwright(&["run"]).env("CLICOLOR_FORCE", "1").env(variable, value).output().expect("dockwright runs"))
+    };
+    assert!(escapes(output("CLICOLOR_FORCE", "1")));
+    assert!(!escapes(output("NO_COLOR", "1")));
+}
+
+#[test]
+fn list_shows_jobs_and_runs_none() {
+    let project = Project::new(
+        "a:\n  script: [touch ran]\n  rules:\n    - if: $CI_COMMIT_BRANCH == 'main'\nb:\n  script: ['true']\n  when: manual\n",
+    );
+    let printed = project.output(&["list"]).ended_with(0);
+    assert!(printed.stdout.contains('a') && printed.stdout.contains("manual"), "{}", printed.stdout);
+    let printed = project.output(&["list", "--json"]).ended_with(0);
+    let jobs: serde_json::Value = serde_json::from_str(&printed.stdout).expect("JSON");
+    let names: Vec<&str> = jobs["jobs"].as_array().expect("jobs").iter().filter_map(|job| job["name"].as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert!(!project.repository().join("ran").exists());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let project = Project::new(TWO_JOBS);
+    let mut child = project.dockwright(&["list", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("dockwright runs");
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().expect("stderr").read_to_string(&mut stderr).expect("text");
+    assert!(child.wait().expect("wait").success(), "{stderr}");
+    assert_eq!(stderr, "");
+}
+
+#[test]
+fn uncommitted_changes_take_part_unless_told_otherwise() {
+    let project = Project::new("show:\n  script: [cat file]\n");
+    project.write("file", "committed\n");
+    project.git(&["add", "file"]);
+    project.git(&["commit", "-q", "-m", "second"]);
+    project.write("file", "changed\n");
+    assert!(project.output(&["run"]).ended_with(0).stdout.contains("show | changed"));
+    assert!(project.output(&["run", "--committed"]).ended_with(0).stdout.contains("show | committed"));
+}
+
+#[test]
+fn variables_reach_the_job() {
+    let project = Project::new("show:\n  variables: {A: file}\n  script: [echo \"A is $A\", cat \"$B\"]\n");
+    project.write("secret", "content of B");
+    let printed = project.output(&["run", "--variable", "A=typed", "--variable-file", "B=secret"]).ended_with(0);
+    assert!(printed.stdout.contains("A is typed") && printed.stdout.contains("content of B"), "{}", printed.stdout);
+}
+
+#[test]
+fn artifacts_are_kept_where_asked() {
+    let project = Project::new("make:\n  script: [mkdir out, echo made > out/file]\n  artifacts:\n    paths: [out]\n");
+    let kept = project.path("kept");
+    project.output(&["run", "--keep-artifacts", kept.to_str().expect("path")]).ended_with(0);
+    assert_eq!(std::fs::read_to_string(kept.join("make/out/file")).expect("the artifact"), "made\n");
+}
