@@ -5,7 +5,7 @@ use std::{
     ffi::{CString, OsStr},
     fs, io,
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -78,7 +78,7 @@ pub fn inherited(name: &str) -> Option<OwnedFd> {
 /// Runs `internal sandbox`. Standard input is the connection to the engine host.
 pub(crate) fn run() -> ExitCode {
     // SAFETY: the engine host executes this role with the connection as standard input, and nothing here reads that otherwise.
-    let Ok(control) = (unsafe { sys::adopt(0) }).try_clone() else { return ExitCode::FAILURE };
+    let Ok(control) = take_control(unsafe { sys::adopt(0) }) else { return ExitCode::FAILURE };
     match launch_pid_1(&control) {
         Ok(code) => code,
         Err(failure) => {
@@ -86,6 +86,15 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Moves the connection away from standard input. The number 0 stays taken, or the first descriptor that arrives would get it.
+fn take_control(stdin: OwnedFd) -> io::Result<OwnedFd> {
+    let control = stdin.try_clone()?;
+    rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
+    // It names `/dev/null` from now on.
+    let _ = stdin.into_raw_fd();
+    Ok(control)
 }
 
 fn report(control: &OwnedFd, failure: Failure) {
