@@ -7,7 +7,7 @@
 //!
 //! Texts, history entries and configuration follow Docker's classic builder. Known differences: steps that only edit the configuration
 //! start no container; stages that the target does not need are skipped and not counted; a stage inherits the `ARG`s of the stage it is
-//! built from; `docker_version`, `container` and `container_config` are not written, because they would make each build another image.
+//! built from; a set-user-id bit survives a copy; `docker_version`, `container` and `container_config` are not written, because they would make each build another image.
 
 mod args;
 mod copying;

@@ -37,7 +37,8 @@ impl Owner {
         text.split(':').all(|part| part.parse::<u32>().is_ok())
     }
 
-    /// Looks up `user[:group]`. A user alone takes the group of the same number, or the user's own group.
+    /// Looks up `user[:group]`. A user alone takes the group of the same number or name, as Docker's classic builder has it, and failing
+    /// that the user's own group.
     pub fn find(text: &str, root: &dyn Tree) -> Result<Self, FindOwnerError> {
         let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
         if user.is_empty() || group.is_some_and(|group| group.is_empty() || group.contains(':')) {
@@ -51,18 +52,21 @@ impl Owner {
                 number(2).zip(number(3)).ok_or_else(|| FindOwnerError::NoUser(user.to_owned()))?
             }
         };
-        let gid = match group {
-            None => own_gid,
-            Some(group) => match group.parse() {
+        let gid = match (group, user.parse()) {
+            (None, Ok(gid)) => gid,
+            (None, Err(_)) => find_group(root, user)?.unwrap_or(own_gid),
+            (Some(group), _) => match group.parse() {
                 Ok(gid) => gid,
-                Err(_) => {
-                    let fields = find_line(root, "etc/group", group)?.ok_or_else(|| FindOwnerError::NoGroup(group.to_owned()))?;
-                    fields.get(2).and_then(|field| field.parse().ok()).ok_or_else(|| FindOwnerError::NoGroup(group.to_owned()))?
-                }
+                Err(_) => find_group(root, group)?.ok_or_else(|| FindOwnerError::NoGroup(group.to_owned()))?,
             },
         };
         Ok(Self { uid, gid })
     }
+}
+
+fn find_group(root: &dyn Tree, name: &str) -> Result<Option<u32>, FindOwnerError> {
+    let fields = find_line(root, "etc/group", name)?;
+    Ok(fields.and_then(|fields| fields.get(2)?.parse().ok()))
 }
 
 /// Finds the line of a name and returns its fields.
@@ -88,7 +92,8 @@ mod tests {
     #[test]
     fn names_and_numbers() {
         let mut root = SpoolTree::new(Path::new("/tmp")).unwrap();
-        let files = [("etc/passwd", "root:x:0:0::/:/bin/sh\nweb:x:33:34::/:\nbad:x\n"), ("etc/group", "staff:x:50:\n")];
+        let files =
+            [("etc/passwd", "root:x:0:0::/:/bin/sh\nweb:x:33:34::/:\nbad:x\nbin:x:1:1::/:\n"), ("etc/group", "staff:x:50:\nbin:x:2:\n")];
         for (path, text) in files {
             let metadata = Metadata { kind: Kind::File, ..Metadata::implied_directory() };
             root.add(Path::new(path), metadata, &mut text.as_bytes()).unwrap();
@@ -96,6 +101,7 @@ mod tests {
         let find = |text: &str| Owner::find(text, &root).map(|owner| (owner.uid, owner.gid)).map_err(|error| error.to_string());
         assert_eq!(find("web"), Ok((33, 34)));
         assert_eq!(find("web:staff"), Ok((33, 50)));
+        assert_eq!(find("bin"), Ok((1, 2)));
         assert_eq!(find("7"), Ok((7, 7)));
         assert_eq!(find("7:8"), Ok((7, 8)));
         assert!(find("nobody").unwrap_err().ends_with("can't find uid for user nobody: no such user: nobody"));

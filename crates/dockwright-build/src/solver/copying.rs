@@ -33,9 +33,17 @@ struct Found<'t> {
     /// The name it has in a directory.
     name: PathBuf,
     metadata: Metadata,
-    /// `file:…` or `dir:…`.
-    sum: String,
+    sum: Sum,
     unpack: bool,
+}
+
+/// `file:…` or `dir:…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sum {
+    /// As Docker writes it: a link below a directory counts as what it leads to.
+    shown: String,
+    /// With the links themselves, for keys.
+    exact: String,
 }
 
 /// A tree that is borrowed (the context) or made for the step.
@@ -63,34 +71,38 @@ impl Clone for TreeRef<'_> {
 }
 
 impl Found<'_> {
-    fn summarize(&self) -> (String, String) {
+    fn summarize(&self) -> (Sum, String) {
         let unpacked = if self.unpack { " unpacked" } else { "" };
         (self.sum.clone(), format!("{}{unpacked}", self.name.display()))
     }
 }
 
 /// What is known about the sources without opening them: sum, and name with what happens to it.
-struct Summary(Vec<(String, String)>);
+struct Summary(Vec<(Sum, String)>);
 
 impl Summary {
     /// As in history texts.
     fn joined_sum(&self) -> String {
         match self.0.as_slice() {
-            [(only, _)] => only.clone(),
+            [(only, _)] => only.shown.clone(),
             several => {
-                let sums: Vec<&str> = several.iter().map(|(sum, _)| sum.as_str()).collect();
+                let sums: Vec<&str> = several.iter().map(|(sum, _)| sum.shown.as_str()).collect();
                 format!("multi:{}", Digest::of(sums.join(",").as_bytes()).hex())
             }
         }
     }
 
     fn to_map(&self) -> BTreeMap<String, String> {
-        self.0.iter().enumerate().map(|(number, (sum, name))| (format!("{number:08}"), format!("{sum} {name}"))).collect()
+        let entry = |(sum, name): &(Sum, String)| format!("{} {} {name}", sum.shown, sum.exact);
+        self.0.iter().enumerate().map(|(number, source)| (format!("{number:08}"), entry(source))).collect()
     }
 
     fn from_map(map: &BTreeMap<String, String>) -> Option<Self> {
-        let entries: Option<Vec<_>> =
-            map.values().map(|entry| entry.split_once(' ').map(|(sum, name)| (sum.to_owned(), name.to_owned()))).collect();
+        let entry = |text: &String| {
+            let mut parts = text.splitn(3, ' ').map(str::to_owned);
+            Some((Sum { shown: parts.next()?, exact: parts.next()? }, parts.next()?))
+        };
+        let entries: Option<Vec<_>> = map.values().map(entry).collect();
         entries.filter(|entries| !entries.is_empty()).map(Self)
     }
 }
@@ -98,6 +110,8 @@ impl Summary {
 /// The instruction with its variables replaced.
 struct Plan {
     keyword: &'static str,
+    /// As written, for the history.
+    written_destination: String,
     /// Absolute; a final slash means a directory.
     destination: String,
     chown: Option<String>,
@@ -136,7 +150,7 @@ impl<'b> Solver<'b> {
             }
         };
         let chown = plan.chown.as_ref().map(|chown| format!("--chown={chown}")).unwrap_or_default();
-        let text = format!("{keyword} {chown}{} in {} ", summary.joined_sum(), plan.destination);
+        let text = format!("{keyword} {chown}{} in {} ", summary.joined_sum(), plan.written_destination);
         let created_by = history::file_operation(&state.shell(), &text);
         let inputs = copy_inputs(copy, &plan, &summary, state);
         self.settle(step, state, &inputs, &created_by, |solver, state| {
@@ -227,8 +241,10 @@ impl<'b> Solver<'b> {
         let path = normalize(Path::new(written));
         match found_at(&path, copy, plan, tree).map_err(failed)? {
             Some(source) => found.push(source),
-            None if plan.from_stage => return Err(StepError::NotInSource { keyword: plan.keyword, path: written.to_owned() }),
-            None => return Err(StepError::NotInContext { keyword: plan.keyword, path: written.to_owned() }),
+            None if plan.from_stage => {
+                return Err(StepError::NotInSource { keyword: plan.keyword, path: written.trim_start_matches('/').to_owned() });
+            }
+            None => return Err(StepError::NotInContext { keyword: plan.keyword, path: written.trim_start_matches('/').to_owned() }),
         }
         Ok(())
     }
@@ -380,7 +396,7 @@ fn copy_inputs(copy: &Copy, plan: &Plan, summary: &Summary, state: &StageState) 
         .with("mode", copy.chmod.as_deref().unwrap_or_default())
         .with("exclude", copy.exclude.join("\n"));
     for (number, (sum, name)) in summary.0.iter().enumerate() {
-        inputs = inputs.with(format!("source {number}"), format!("{name} {sum}"));
+        inputs = inputs.with(format!("source {number}"), format!("{name} {}", sum.exact));
     }
     inputs
 }
@@ -392,12 +408,12 @@ fn write_failed(plan: &Plan) -> impl Fn(WriteError) -> StepError {
 
 fn plan(keyword: &'static str, copy: &Copy, lexer: Lexer<'_>, state: &StageState) -> Result<Plan, StepError> {
     let expand = |text: &Option<String>| text.as_deref().map(|text| expand_word(lexer, text)).transpose();
-    let destination = expand_word(lexer, &copy.destination)?;
+    let written_destination = expand_word(lexer, &copy.destination)?;
     let chown = expand(&copy.chown)?.filter(|chown| !chown.is_empty());
     let mode = expand(&copy.chmod)?.filter(|mode| !mode.is_empty()).map(|mode| ModeChange::parse(&mode)).transpose()?;
     let exclude = IgnorePatterns::from_lines(copy.exclude.iter().map(String::as_str))?;
-    let destination = absolute(&state.image.config.working_dir, &destination);
-    Ok(Plan { keyword, destination, chown, mode, exclude, from_stage: copy.from.is_some() })
+    let destination = absolute(&state.image.config.working_dir, &written_destination);
+    Ok(Plan { keyword, written_destination, destination, chown, mode, exclude, from_stage: copy.from.is_some() })
 }
 
 /// A relative destination lies below the working directory; a final slash is kept.
@@ -433,20 +449,39 @@ fn found_at<'t>(written: &Path, copy: &Copy, plan: &Plan, tree: &TreeRef<'t>) ->
     let may_unpack = plan.keyword == "ADD" && copy.unpack != Some(false) && metadata.kind == Kind::File;
     let unpack = may_unpack && archive::is_archive(&mut tree.get().open(&path)?)?;
     let sum = format!("file:{}", tree.get().sum(&path)?);
+    let sum = Sum { shown: sum.clone(), exact: sum };
     Ok(Some(Found { tree: tree.clone(), path, name, metadata, sum, unpack }))
 }
 
-fn directory_sum(tree: &dyn Tree, directory: &Path, exclude: &IgnorePatterns) -> std::io::Result<String> {
+fn directory_sum(tree: &dyn Tree, directory: &Path, exclude: &IgnorePatterns) -> std::io::Result<Sum> {
     // As in Docker, the directory itself counts, unless it is the root.
-    let mut sums = if directory.as_os_str().is_empty() { Vec::new() } else { vec![tree.sum(directory)?] };
-    for (path, _) in tree::walk(tree, directory)? {
-        let relative = path.strip_prefix(directory).unwrap_or(&path);
-        if !exclude.excludes(relative) {
-            sums.push(tree.sum(&path)?);
+    let itself = if directory.as_os_str().is_empty() { None } else { Some(tree.sum(directory)?) };
+    let (mut exact, mut shown): (Vec<String>, Vec<String>) = (itself.iter().cloned().collect(), itself.into_iter().collect());
+    for (path, metadata) in tree::walk(tree, directory)? {
+        if exclude.excludes(path.strip_prefix(directory).unwrap_or(&path)) {
+            continue;
         }
+        let sum = tree.sum(&path)?;
+        shown.push(match metadata.kind {
+            Kind::Symlink(_) => sum_of_target(tree, &path)?,
+            _ => sum.clone(),
+        });
+        exact.push(sum);
     }
-    sums.sort();
-    Ok(format!("dir:{}", Digest::of(sums.join(",").as_bytes()).hex()))
+    let join = |mut sums: Vec<String>| {
+        sums.sort();
+        format!("dir:{}", Digest::of(sums.join(",").as_bytes()).hex())
+    };
+    Ok(Sum { shown: join(shown), exact: join(exact) })
+}
+
+/// A link that leads nowhere, or in circles, counts as its own path.
+fn sum_of_target(tree: &dyn Tree, link: &Path) -> std::io::Result<String> {
+    let target = resolve(tree, link).unwrap_or_default();
+    if target.as_os_str().is_empty() || tree.metadata(&target)?.is_none() {
+        return Ok(link.display().to_string());
+    }
+    tree.sum(&target)
 }
 
 /// Copies what is in a directory into another, which is made if it is missing.

@@ -117,7 +117,8 @@ fn apply(instruction: &Instruction, escape: char, state: &mut StageState) -> Res
         Instruction::Env(pairs) => env(pairs, lexer, state),
         Instruction::Expose(ports) => expose(ports, lexer, state),
         Instruction::Healthcheck(check) => {
-            state.image.config.healthcheck = Some(image_healthcheck(check));
+            let before = state.image.config.healthcheck.take().unwrap_or_default();
+            state.image.config.healthcheck = Some(image_healthcheck(check, before));
             Ok(format!("HEALTHCHECK {}", history::healthcheck(check)))
         }
         Instruction::Label(labels) => label(labels, lexer, state),
@@ -248,17 +249,17 @@ fn check_signal(signal: &str) -> Result<(), StepError> {
     if known { Ok(()) } else { Err(StepError::InvalidSignal(signal.to_owned())) }
 }
 
-/// Docker writes a field only when it is not zero.
-fn image_healthcheck(check: &Healthcheck) -> ImageHealthcheck {
-    let given = |value: i64| Some(value).filter(|value| *value != 0);
+/// What is not given is inherited, as in Docker's classic builder; a field that is zero is not written.
+fn image_healthcheck(check: &Healthcheck, before: ImageHealthcheck) -> ImageHealthcheck {
+    let given = |value: i64, before: Option<i64>| Some(value).filter(|value| *value != 0).or(before);
     ImageHealthcheck {
         test: check.test.clone(),
-        interval: given(check.interval),
-        timeout: given(check.timeout),
-        start_period: given(check.start_period),
-        start_interval: given(check.start_interval),
-        retries: given(check.retries),
-        ..ImageHealthcheck::default()
+        interval: given(check.interval, before.interval),
+        timeout: given(check.timeout, before.timeout),
+        start_period: given(check.start_period, before.start_period),
+        start_interval: given(check.start_interval, before.start_interval),
+        retries: given(check.retries, before.retries),
+        ..before
     }
 }
 

@@ -39,6 +39,7 @@ impl StageState {
         for key in ["container", "container_config", "docker_version", "moby.buildkit.cache.v0", "moby.buildkit.buildinfo.v1"] {
             image.extra.remove(key);
         }
+        image.author = None;
         let empty = empty_image(platform);
         if image.os.is_empty() {
             image.os = empty.os;
@@ -51,7 +52,9 @@ impl StageState {
 
     /// A stage that starts where this one ended.
     pub(super) fn continued(&self, cache_images: CacheImages) -> Self {
-        Self { changed: false, has_cmd: false, cache_images, ..self.clone() }.with_default_path()
+        let mut next = Self { changed: false, has_cmd: false, cache_images, ..self.clone() };
+        next.image.author = None;
+        next.with_default_path()
     }
 
     fn with_default_path(mut self) -> Self {

@@ -61,6 +61,14 @@ impl FakeEngine {
     /// Builds with a context of these files; `Dockerfile` is one of them.
     pub(crate) fn build(&self, files: &[(&str, &str)], options: BuildOptions) -> Outcome {
         let mut builder = tar::Builder::new(Vec::new());
+        let parents: BTreeSet<&Path> = files.iter().flat_map(|(path, _)| Path::new(path).ancestors().skip(1)).collect();
+        for directory in parents.into_iter().filter(|directory| !directory.as_os_str().is_empty()) {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
+            header.set_size(0);
+            builder.append_data(&mut header, directory, std::io::empty()).unwrap();
+        }
         for (path, content) in files {
             let mut header = tar::Header::new_gnu();
             header.set_mode(if content.starts_with("#!") { 0o755 } else { 0o644 });
@@ -107,7 +115,7 @@ impl FakeEngine {
         listing.iter().map(|(path, entry)| format!("{} {}\n", entry.describe(), path.display())).collect()
     }
 
-    fn merge(&self, layers: &[DiffId]) -> tempfile::TempDir {
+    pub(crate) fn merge(&self, layers: &[DiffId]) -> tempfile::TempDir {
         let root = tempfile::tempdir_in(self.dir.path()).unwrap();
         let state = self.state.lock().unwrap();
         for layer in layers {
@@ -258,6 +266,26 @@ struct FakeStep {
     store: PathBuf,
 }
 
+/// A command with the root as its root.
+fn command_in(root: &Path, spec: &RunSpec) -> Command {
+    let mut command = Command::new("/usr/bin/unshare");
+    command.arg(format!("--root={}", root.display())).arg(format!("--wd={}", spec.working_dir));
+    if !spec.user.is_empty() {
+        let (user, group) = spec.user.split_once(':').expect("tests give both numbers");
+        command.arg(format!("--setgid={group}")).arg(format!("--setuid={user}"));
+    }
+    command.arg("--").args(&spec.argv);
+    command
+}
+
+fn command_beside(root: &Path, spec: &RunSpec) -> Command {
+    let script = root.join(spec.argv[0].trim_start_matches('/'));
+    let program = if script.is_file() { script } else { PathBuf::from(&spec.argv[0]) };
+    let mut command = Command::new(program);
+    command.args(&spec.argv[1..]).current_dir(root.join(spec.working_dir.trim_start_matches('/')));
+    command
+}
+
 impl BuildStep for FakeStep {
     fn container_id(&self) -> &str {
         "0123456789ab0123456789ab0123456789ab0123456789ab0123456789ab0123"
@@ -267,18 +295,13 @@ impl BuildStep for FakeStep {
         self.handle.as_fd()
     }
 
-    /// The root stands in for `/`: commands and scripts use relative paths.
+    /// Without a shell of its own in the root, the root stands in for `/`: commands and scripts use relative paths.
     fn run(&mut self, spec: &RunSpec, output: &mut dyn FnMut(OutputStream, &[u8]), _: &Cancel) -> Result<i32, BackendError> {
         self.state.lock().unwrap().calls.push(format!("run {}", spec.argv.join(" ")));
-        let script = self.root.path().join(spec.argv[0].trim_start_matches('/'));
-        let program = if script.is_file() { script } else { PathBuf::from(&spec.argv[0]) };
-        let mut child = Command::new(program)
-            .args(&spec.argv[1..])
-            .env_clear()
-            .envs(spec.env.iter().filter_map(|entry| entry.split_once('=')))
-            .current_dir(self.root.path().join(spec.working_dir.trim_start_matches('/')))
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let root = self.root.path();
+        let mut command = if root.join("bin/busybox").exists() { command_in(root, spec) } else { command_beside(root, spec) };
+        let env = spec.env.iter().filter_map(|entry| entry.split_once('='));
+        let mut child = command.env_clear().envs(env).stdout(Stdio::piped()).spawn()?;
         let mut text = Vec::new();
         child.stdout.take().ok_or("no output")?.read_to_end(&mut text)?;
         if !text.is_empty() {

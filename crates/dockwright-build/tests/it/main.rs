@@ -1,6 +1,8 @@
 //! Builds from end to end, against an engine made of temporary directories.
 
 mod cache;
+mod differential;
+mod dockerd;
 mod fake;
 mod files;
 mod language;
