@@ -3,8 +3,8 @@
 //! Plain functions over the store. The caller has checked that the identity may push or pull, and that the engine may read the image.
 
 use dockwright_store::{
-    ApplyLayerError, CompressError, Document, ImageConfig, ImageId, Manifest, ManifestReference, PutImageError, PutManifestError, Store,
-    StoreError,
+    ApplyLayerError, CompressError, DiffId, Document, ImageConfig, ImageId, Manifest, ManifestReference, PutImageError, PutManifestError,
+    Store, StoreError,
     config::ParseConfigError,
     digest::Digest,
     manifest::{Descriptor, ManifestError, Platform},
@@ -58,6 +58,24 @@ pub enum PullLocalError {
     /// A layer cannot be unpacked.
     #[error("unpack a layer")]
     Layer(#[from] ApplyLayerError),
+    /// Manifest and configuration do not fit together.
+    #[error("the manifest has {layers} layers, but the image's configuration names {claimed}")]
+    LayerCount {
+        /// Layers of the manifest.
+        layers: usize,
+        /// Layers of the configuration.
+        claimed: usize,
+    },
+    /// A layer is not the one the configuration names.
+    #[error("layer {blob} is {actual}, but the image's configuration wants {claimed}")]
+    WrongLayer {
+        /// The compressed layer.
+        blob: Digest,
+        /// What it is.
+        actual: DiffId,
+        /// What it should be.
+        claimed: DiffId,
+    },
     /// The image could not be kept.
     #[error(transparent)]
     Image(#[from] PutImageError),
@@ -88,32 +106,39 @@ pub fn push_local(store: &Store, image: &ImageId, repository: &str, tag: &str) -
 }
 
 /// Finds an image in a repository of the same store, unpacking layers that another host pushed. `None` if there is no such manifest.
+///
+/// Whoever may pull from the repository is given the layers that its *blobs* hold. What the configuration claims is checked against them,
+/// even if the image and all its layers are in the store already: otherwise a configuration that names somebody else's layers, pushed with
+/// harmless blobs, would give them away.
 pub fn pull_local(store: &Store, repository: &str, reference: &ManifestReference) -> Result<Option<Pulled>, PullLocalError> {
     let Some(top) = document(store, repository, reference)? else { return Ok(None) };
     let digest = top.digest();
     let Some(manifest) = manifest_for_host(store, repository, top)? else { return Ok(None) };
     let image = ImageId(manifest.config.digest);
-    if store.image(&image)?.is_some() {
-        return Ok(Some(Pulled { image, digest, changed: false }));
-    }
     let Some(config) = store.read_blob(&manifest.config.digest)? else { return Ok(None) };
-    let wanted = ImageConfig::parse(&config)?.rootfs.diff_ids;
-    for (index, layer) in manifest.layers.iter().enumerate() {
-        unpack(store, layer, wanted.get(index).copied())?;
+    let claimed = ImageConfig::parse(&config)?.rootfs.diff_ids;
+    if claimed.len() != manifest.layers.len() {
+        return Err(PullLocalError::LayerCount { layers: manifest.layers.len(), claimed: claimed.len() });
     }
-    store.put_image(&config)?;
-    Ok(Some(Pulled { image, digest, changed: true }))
+    for (layer, claimed) in manifest.layers.iter().zip(claimed) {
+        let actual = unpack(store, layer)?;
+        if actual != claimed {
+            return Err(PullLocalError::WrongLayer { blob: layer.digest, actual, claimed });
+        }
+    }
+    let changed = store.image(&image)?.is_none();
+    if changed {
+        store.put_image(&config)?;
+    }
+    Ok(Some(Pulled { image, digest, changed }))
 }
 
-/// Unpacks a layer unless it is there. A wrong one is found by `put_image`, which then misses the right one.
-fn unpack(store: &Store, layer: &Descriptor, wanted: Option<dockwright_store::DiffId>) -> Result<(), PullLocalError> {
-    if let Some(wanted) = wanted
-        && store.has_layer(&wanted)?
-    {
-        return Ok(());
+/// Unpacks a layer unless that was done, and returns its identity.
+fn unpack(store: &Store, layer: &Descriptor) -> Result<DiffId, PullLocalError> {
+    match store.layer_of_blob(&layer.digest)? {
+        Some(known) => Ok(known),
+        None => Ok(store.apply_layer_blob(&layer.digest, &layer.media_type)?.diff_id),
     }
-    store.apply_layer_blob(&layer.digest, &layer.media_type)?;
-    Ok(())
 }
 
 fn manifest_for_host(store: &Store, repository: &str, top: Document) -> Result<Option<Manifest>, PullLocalError> {

@@ -100,7 +100,11 @@ impl Pull<'_> {
         for layer in &manifest.layers {
             tell(self.on_progress, &layer.digest.short(), "Pulling fs layer");
         }
-        let layers = manifest.layers.iter().zip(diff_ids).map(|(layer, diff_id)| self.layer(layer, diff_id));
+        // A loop rather than `map`: with a closure the compiler cannot see that the whole future is `Send`.
+        let mut layers = Vec::new();
+        for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
+            layers.push(self.layer(layer, diff_id));
+        }
         let changed: Vec<bool> = stream::iter(layers).buffer_unordered(LAYERS_AT_ONCE).try_collect().await?;
         let store = self.store.clone();
         let known = store.image(&ImageId(manifest.config.digest))?.is_some();

@@ -38,8 +38,12 @@ impl Client {
         for layer in &found.layers {
             push.tell(&layer.short(), "Preparing");
         }
-        let layers = stream::iter(found.layers.iter().map(|layer| push.layer(layer)));
-        let layers: Vec<Descriptor> = layers.buffered(LAYERS_AT_ONCE).try_collect().await?;
+        // A loop rather than `map`: with a closure the compiler cannot see that the whole future is `Send`.
+        let mut layers = Vec::new();
+        for layer in &found.layers {
+            layers.push(push.layer(layer));
+        }
+        let layers: Vec<Descriptor> = stream::iter(layers).buffered(LAYERS_AT_ONCE).try_collect().await?;
         let manifest = manifest::for_image(image, found.config_bytes.len() as u64, layers);
         let config = Bytes::from(found.config_bytes);
         if !push.exists(&image.0).await? {
