@@ -17,6 +17,7 @@ mod engine;
 mod helper_image;
 mod id_range;
 mod job_dir;
+mod registry;
 mod shared;
 mod spec;
 
@@ -30,17 +31,22 @@ use std::{
 };
 
 use dockwright_container::sandbox::sweep_cgroups;
+use dockwright_registry::{Client, ClientError, ClientOptions};
 use dockwright_store::{OpenError, Store};
+use tokio::sync::broadcast;
 
-#[cfg(test)]
-pub(crate) use self::authority::JobAuthority;
-use self::engine::RunningEngine;
-pub(crate) use self::shared::Shared;
+pub(crate) use self::{
+    authority::{Access, JobAuthority},
+    shared::Shared,
+};
+use self::{engine::RunningEngine, registry::ServedRegistry};
 pub use self::{
     engine::{CreateEngineError, EngineInfo, descriptor},
     helper_image::HelperImageError,
     id_range::{IdPool, TakeIdsError},
     job_dir::JobDirError,
+    registry::ServeRegistryError,
+    shared::PushedImage,
     spec::{EngineSpec, HostConfig, PublishMode, RegistrySettings, RegistryUser, TrustScope},
 };
 
@@ -73,10 +79,16 @@ pub enum StartHostError {
     },
     #[error("make the helper image")]
     HelperImage(#[from] HelperImageError),
+    #[error("serve the registry")]
+    Registry(#[from] ServeRegistryError),
+    #[error("make the client of registries")]
+    Client(#[from] ClientError),
 }
 
 impl EngineHost {
-    /// Opens the store, sweeps what dead engines left, and makes the helper image where it is missing. Blocks for as long as that takes.
+    /// Opens the store, sweeps what dead engines left, makes the helper image where it is missing, and serves the registry.
+    ///
+    /// Blocks for as long as that takes; call it within a Tokio runtime.
     pub fn start(config: HostConfig) -> Result<Self, StartHostError> {
         let ids = config.home.join(job_dir::JOBS).join(job_dir::ID_LOCKS);
         fs::create_dir_all(&ids).map_err(|source| StartHostError::CreateDir { path: ids, source })?;
@@ -87,7 +99,13 @@ impl EngineHost {
         let store = Store::open(&config.home.join("store"))?;
         let binary = File::open(&config.binary).map_err(|source| StartHostError::OpenBinary { path: config.binary.clone(), source })?;
         let helper_image = Some(helper_image::make(&store, &config.binary)?);
-        let shared = Shared { store, authority: Arc::default(), registry: None, helper_image };
+        let authority = Arc::new(JobAuthority::default());
+        let registry = config.registry.as_ref();
+        let served = registry.map(|registry| ServedRegistry::start(registry.listen, &store, &authority)).transpose()?;
+        let aliases = registry.zip(served.as_ref()).map(|(settings, served)| (settings.name.clone(), served.address));
+        let client = Client::new(ClientOptions { aliases: aliases.into_iter().collect(), ..ClientOptions::default() })?;
+        let registry_name = registry.map(|registry| registry.name.clone());
+        let shared = Shared { store, authority, client, registry_name, served, pushes: Shared::push_channel(), helper_image };
         Ok(Self { shared: Arc::new(shared), config, binary, engines: Mutex::default() })
     }
 
@@ -125,6 +143,11 @@ impl EngineHost {
     /// Returns where the host's own registry listens.
     pub fn registry_address(&self) -> Option<SocketAddr> {
         self.shared.registry_address()
+    }
+
+    /// Tells of pushes to the host's own registry from now on.
+    pub fn pushes(&self) -> broadcast::Receiver<PushedImage> {
+        self.shared.pushes.subscribe()
     }
 
     /// Returns the store, for commands that look into it.

@@ -3,7 +3,9 @@
 //! Deliberately absent: GitLab, jobs, YAML.
 
 pub mod api;
+mod body;
 pub mod broker;
+mod build_backend;
 mod container;
 pub mod engine;
 pub mod error;

@@ -1,10 +1,9 @@
 //! Images as archives: `docker save`, `load` and `import`.
 
-use std::{fs::File, io::Write as _};
+use std::{fs::File, io};
 
 use dockwright_store::{ImageConfig, ImageRef, config::History, manifest::Platform};
 use http::StatusCode;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::json;
 
@@ -14,6 +13,7 @@ use crate::{
         router::{Route, route},
         stream::{self, BlockingWriter},
     },
+    body::BlockingBody,
     broker::Progress,
     error::{Context as _, EngineError, Result},
     image::{
@@ -50,7 +50,7 @@ fn save(request: &Request, names: &[String]) -> Result<Response> {
         let writer = BlockingWriter::new(sender.clone());
         if let Err(error) = save::write_archive(&chosen, &broker, &runtime, scratch, writer) {
             tracing::warn!(%error, "save images");
-            sender.blocking_fail(std::io::Error::other(error));
+            sender.blocking_fail(io::Error::other(error));
         }
     });
     Ok(response)
@@ -75,35 +75,22 @@ fn loaded_lines(loaded: &Loaded) -> Vec<serde_json::Value> {
 }
 
 /// Reads a body into a nameless file, uncompressed.
-pub(super) async fn spool(mut body: Incoming, images: &Images) -> Result<File> {
+pub(super) async fn spool(body: Incoming, images: &Images) -> Result<File> {
     let scratch = images.scratch().to_owned();
-    let (sender, mut chunks) = tokio::sync::mpsc::channel::<bytes::Bytes>(SPOOL_CHUNKS);
+    let mut body = BlockingBody::new(body);
     let written = tokio::task::spawn_blocking(move || {
         let mut spool = Spool::new(&scratch)?;
-        while let Some(chunk) = chunks.blocking_recv() {
-            spool.write_all(&chunk)?;
-        }
+        io::copy(&mut body, &mut spool)?;
         spool.finish()
     });
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| EngineError::invalid(format!("read the request body: {error}")))?;
-        let Ok(chunk) = frame.into_data() else { continue };
-        if sender.send(chunk).await.is_err() {
-            break;
-        }
-    }
-    drop(sender);
     let file = written.await.context("store the request body")?;
     file.map_err(|error| match error.kind() {
-        std::io::ErrorKind::Unsupported | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => {
+        io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             EngineError::invalid(format!("invalid archive: {error}"))
         }
         _ => EngineError::internal("store the request body", &error),
     })
 }
-
-/// Chunks of a body that may wait for the disk.
-const SPOOL_CHUNKS: usize = 16;
 
 /// `POST /images/create?fromSrc=-`: one tar archive becomes an image of one layer.
 pub(super) async fn import(request: Request) -> Result<Response> {

@@ -23,7 +23,6 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET "/images/json" => list),
     route!(POST "/images/create" => create),
     route!(POST "/images/prune" => prune),
-    route!(GET "/images/search" => search),
     route!(GET "/images/{name*}/json" => inspect),
     route!(GET "/images/{name*}/history" => history),
     route!(POST "/images/{name*}/push" => push),
@@ -289,10 +288,6 @@ async fn prune(request: Request) -> Result<Response> {
     let (removed, freed_bytes) = request.engine.images().prune(&request.engine.image_users(), unwanted);
     let removed = (!removed.is_empty()).then_some(removed);
     Ok(stream::ok(&json!({"ImagesDeleted": removed, "SpaceReclaimed": freed_bytes})))
-}
-
-async fn search(_request: Request) -> Result<Response> {
-    Err(EngineError::not_implemented("GET /images/search"))
 }
 
 async fn inspect(request: Request) -> Result<Response> {

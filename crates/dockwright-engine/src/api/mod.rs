@@ -7,6 +7,7 @@
 mod archives;
 mod attach;
 mod auth;
+mod build;
 mod containers;
 mod events;
 mod files;
@@ -36,10 +37,11 @@ pub use stream::{Body, Response};
 
 /// All endpoints. What is not in one of the tables is a page that does not exist.
 pub(crate) fn routes() -> impl Iterator<Item = &'static router::Route> {
-    let families: [&'static [router::Route]; 12] = [
+    let families: [&'static [router::Route]; 13] = [
         system::ROUTES,
         archives::ROUTES,
         auth::ROUTES,
+        build::ROUTES,
         images::ROUTES,
         containers::ROUTES,
         attach::ROUTES,

@@ -247,7 +247,7 @@ impl Engine {
     }
 
     /// Returns the resolver of the sandbox itself.
-    fn upstream_resolver(&self) -> Resolver {
+    pub(crate) fn upstream_resolver(&self) -> Resolver {
         Resolver::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct JobAuthority {
 
 impl JobAuthority {
     /// Admits the user of an engine.
-    pub(super) fn admit(&self, engine: &str, user: RegistryUser) {
+    pub(crate) fn admit(&self, engine: &str, user: RegistryUser) {
         self.users().insert(engine.to_owned(), user);
     }
 
@@ -35,9 +35,15 @@ impl JobAuthority {
         self.users().remove(engine);
     }
 
-    /// Checks a name and password and returns whose they are.
-    pub(crate) fn authenticate(&self, name: &str, password: &str) -> Option<RegistryUser> {
-        self.users().values().find(|user| user.name == name && same_bytes(user.password.as_bytes(), password.as_bytes())).cloned()
+    /// Checks a name and password, and returns for which engine they were admitted.
+    pub(crate) fn identify(&self, name: &str, password: &str) -> Option<String> {
+        let known = |user: &RegistryUser| user.name == name && same_bytes(user.password.as_bytes(), password.as_bytes());
+        self.users().iter().find(|(_, user)| known(user)).map(|(engine, _)| engine.clone())
+    }
+
+    /// Whether the user of an engine may do something with a repository.
+    pub(crate) fn may(&self, engine: &str, access: Access, repository: &str) -> bool {
+        self.users().get(engine).is_some_and(|user| user.may(access, repository))
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<String, RegistryUser>> {
@@ -46,8 +52,7 @@ impl JobAuthority {
 }
 
 impl RegistryUser {
-    /// Whether this user may do something with a repository.
-    pub(crate) fn may(&self, access: Access, repository: &str) -> bool {
+    fn may(&self, access: Access, repository: &str) -> bool {
         let own = is_at_or_below(repository, &self.repository);
         match access {
             Access::Push => own,
@@ -98,10 +103,13 @@ mod tests {
         let authority = JobAuthority::default();
         authority.admit("1", user("one", "a"));
         authority.admit("2", user("two", "b"));
-        assert_eq!(authority.authenticate("gitlab-ci-token", "two").expect("a user").repository, "b");
-        assert!(authority.authenticate("gitlab-ci-token", "three").is_none());
-        assert!(authority.authenticate("root", "two").is_none());
+        assert_eq!(authority.identify("gitlab-ci-token", "two").as_deref(), Some("2"));
+        assert_eq!(authority.identify("gitlab-ci-token", "three"), None);
+        assert_eq!(authority.identify("root", "two"), None);
+        assert!(authority.may("2", Access::Push, "b/image"));
+        assert!(!authority.may("1", Access::Push, "b/image"));
         authority.dismiss("2");
-        assert!(authority.authenticate("gitlab-ci-token", "two").is_none());
+        assert_eq!(authority.identify("gitlab-ci-token", "two"), None);
+        assert!(!authority.may("2", Access::Pull, "b"));
     }
 }

@@ -8,13 +8,19 @@ use std::{
     sync::Arc,
 };
 
-use dockwright_store::{DiffId, Digest, ImageConfig, Store};
+use dockwright_store::{
+    Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, Store,
+    manifest::{Family, media_type},
+};
 
 use super::{LayerMounts, Session};
 use crate::{
-    broker::{BrokerErrorKind, Client, ImageRecord, LayerRecord, TarOrigin, progress_channel, serve},
-    host::{EngineSpec, JobAuthority, PublishMode, Shared, TrustScope},
+    broker::{BrokerErrorKind, Client, Credentials, ImageRecord, LayerRecord, TarOrigin, progress_channel, serve},
+    host::{EngineSpec, JobAuthority, PublishMode, RegistryUser, Shared, TrustScope},
 };
+
+/// Name of the host's own registry.
+const REGISTRY: &str = "registry.test:5000";
 
 /// Instead of mounting, opens.
 struct OpenedLayers;
@@ -34,13 +40,29 @@ impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let store = Store::open(&dir.path().join("store")).expect("a store");
-        let shared = Shared { store, authority: Arc::new(JobAuthority::default()), registry: None, helper_image: None };
+        let shared = Shared {
+            store,
+            authority: Arc::new(JobAuthority::default()),
+            client: dockwright_registry::Client::new(dockwright_registry::ClientOptions::default()).expect("a client"),
+            registry_name: Some(REGISTRY.to_owned()),
+            served: None,
+            pushes: Shared::push_channel(),
+            helper_image: None,
+        };
         Self { shared: Arc::new(shared), _dir: dir }
     }
 
-    /// Returns the client of a new engine.
+    /// Returns the client of a new engine, whose user has the engine's id for a password.
     fn engine(&self, id: &str, project: &str, protected: bool) -> Client {
-        let spec = EngineSpec { scope: TrustScope { project: project.to_owned(), protected }, ..spec_of(id) };
+        let user = RegistryUser {
+            name: "gitlab-ci-token".to_owned(),
+            password: id.to_owned(),
+            repository: project.to_owned(),
+            readable: Vec::new(),
+        };
+        self.shared.authority.admit(id, user.clone());
+        let scope = TrustScope { project: project.to_owned(), protected };
+        let spec = EngineSpec { scope, registry_user: Some(user), ..spec_of(id) };
         let session = Arc::new(Session::new(Arc::clone(&self.shared), spec));
         session.set_mounts(Box::new(OpenedLayers));
         let (engine_end, host_end) = dockwright_container::socket::pair().expect("a socket pair");
@@ -164,6 +186,91 @@ async fn a_name_of_the_host_is_pulled_without_network() {
         told.push(format!("{}: {}", line.id, line.status));
     }
     assert_eq!(told, ["latest: Pulling from library/busybox".to_owned(), format!("{}: Already exists", layer.short())]);
+}
+
+fn own_name(repository: &str) -> String {
+    format!("{REGISTRY}/{repository}:1")
+}
+
+fn job_token(token: &str) -> Credentials {
+    Credentials {
+        username: "gitlab-ci-token".to_owned(),
+        password: token.to_owned(),
+        server: REGISTRY.to_owned(),
+        ..Credentials::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_own_registry_takes_and_gives_by_project() {
+    let host = Host::new();
+    let mut pushes = host.shared.pushes.subscribe();
+    let app = host.engine("a", "group/app", false);
+    let layer = commit(&app, "app").await.diff_id;
+    let image = app.put_image(config(&[layer])).await.expect("an image").id;
+    let name = own_name("group/app/image");
+    let (progress, _lines) = progress_channel();
+    let pushed = app.push(image, &name, None, progress).await.expect("pushed");
+    let told = pushes.try_recv().expect("a push");
+    assert_eq!((told.engine.as_str(), told.name.to_string(), told.digest), ("a", name.clone(), pushed.digest));
+
+    // A later job of the project pulls it; a job of another project does not, whatever it sends.
+    let later = host.engine("b", "group/app", false);
+    let (progress, _lines) = progress_channel();
+    let pulled = later.pull(&name, None, None, progress).await.expect("pulled");
+    assert_eq!((pulled.id, pulled.manifest), (image, Some(pushed.digest)));
+    later.mount_layers(&[layer]).await.expect("its layer");
+    let stranger = host.engine("c", "group/other", false);
+    for (credentials, kind) in [
+        (None, BrokerErrorKind::Forbidden),
+        (Some(job_token("c")), BrokerErrorKind::Forbidden),
+        (Some(job_token("guess")), BrokerErrorKind::Unauthorized),
+    ] {
+        let (progress, _lines) = progress_channel();
+        let error = stranger.pull(&name, credentials, None, progress).await.expect_err("refused");
+        assert_eq!(error.kind, kind, "{error}");
+    }
+    let (progress, _lines) = progress_channel();
+    let error = app.push(image, &own_name("group/other/image"), None, progress).await.expect_err("refused");
+    assert_eq!(error.message, "denied: requested access to the resource is denied");
+    let (progress, _lines) = progress_channel();
+    let error = later.pull(&own_name("group/app/none"), None, None, progress).await.expect_err("missing");
+    assert!(error.message.starts_with("manifest for registry.test:5000/group/app/none:1 not found"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_at_the_own_registry_is_checked() {
+    let host = Host::new();
+    let engine = host.engine("a", "group/app", false);
+    engine.login(job_token("a")).await.expect("logged in");
+    let error = engine.login(job_token("wrong")).await.expect_err("refused");
+    assert_eq!(error.kind, BrokerErrorKind::Unauthorized);
+    assert!(error.message.contains("unauthorized: HTTP Basic: Access denied"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_claims_a_foreign_layer_gives_nothing() {
+    let host = Host::new();
+    let owner = host.engine("a", "group/app", false);
+    let secret = commit(&owner, "secret").await.diff_id;
+
+    // An image of the thief's own repository: its configuration names the secret layer, its manifest a harmless one.
+    let thief = host.engine("b", "group/other", false);
+    let harmless = commit(&thief, "harmless").await.diff_id;
+    let store = &host.shared.store;
+    let blob = store.compressed_layer(&harmless).expect("a blob");
+    let config = config(&[secret]);
+    let config_digest = store.put_blob(config.as_bytes()).expect("a blob");
+    let descriptor = Descriptor::new(media_type::DOCKER_CONFIG, config_digest, config.len() as u64);
+    for digest in [config_digest, blob.digest] {
+        assert!(store.link_blob("group/other", &digest).expect("linked"));
+    }
+    let manifest = Manifest::build(Family::Docker, descriptor, vec![blob]);
+    store.put_manifest("group/other", &Document::Manifest(manifest), &["1".to_owned()]).expect("a manifest");
+
+    let (progress, _lines) = progress_channel();
+    thief.pull(&own_name("group/other"), None, None, progress).await.expect_err("a false claim");
+    assert!(thief.mount_layers(&[secret]).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
