@@ -5,6 +5,7 @@
 //! the user's index, HEAD, refs and objects stay untouched. The commit takes over message, author and dates of HEAD, so the same files
 //! give the same commit.
 
+mod facts;
 mod git;
 mod remote;
 mod snapshot;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use dockwright_pipeline::{LoadError, Loader};
 
+use facts::Places;
 pub use git::GitError;
 pub(crate) use git::git;
 pub use remote::Remote;
@@ -114,48 +116,36 @@ pub(crate) const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 impl Project {
     /// Looks at the repository around `directory` and makes the commit that jobs run on, in a new repository at `sources`.
     pub fn open(directory: &Path, tree: Tree, sources: &Path) -> Result<Self, OpenProjectError> {
-        let root = root(directory)?;
         // Git runs in other directories, so the path must hold from everywhere.
-        let sources =
-            &std::path::absolute(sources).map_err(|source| OpenProjectError::Prepare { directory: sources.to_owned(), source })?;
-        let text = |arguments: &[&str]| git(&root, arguments).text();
-        let optional = |arguments: &[&str]| text(arguments).ok().filter(|text| !text.is_empty());
-        let Some(head) = optional(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]) else {
-            return Err(OpenProjectError::NoCommit { root });
-        };
-        let branch = optional(&["symbolic-ref", "--quiet", "--short", "HEAD"]);
-        let tag = match &branch {
-            Some(_) => None,
-            None => optional(&["describe", "--tags", "--exact-match", "HEAD"]),
-        };
-        let is_tag = tag.is_some();
-        // A detached HEAD without a tag stands on no branch; GitLab has no such pipelines, so it is shown by its name.
-        let ref_name = branch.clone().or(tag.clone()).unwrap_or_else(|| "HEAD".to_owned());
-        let snapshot = snapshot::create(&root, &head, tree, sources)?;
-        snapshot::point(sources, &ref_name, is_tag, &snapshot)?;
-        let remote = remote(&root, optional(&["remote", "get-url", "origin"]));
-        let project = Self {
+        let sources = std::path::absolute(sources).map_err(|source| OpenProjectError::Prepare { directory: sources.to_owned(), source })?;
+        let places = Places::find(directory)?;
+        let root = &places.root;
+        let head = facts::head(root)?;
+        let (ref_name, is_tag) = facts::ref_name(root);
+        let full_ref = full_ref(&ref_name, is_tag);
+        let sha = snapshot::create(&places, &head, tree, &sources, &full_ref)?;
+        let refs = facts::refs(root, &ref_name)?;
+        let settings = facts::settings(root);
+        let directory_name = root.file_name().map_or_else(|| "project".to_owned(), |name| name.to_string_lossy().into_owned());
+        Ok(Self {
+            before_sha: if is_tag { NO_COMMIT.to_owned() } else { facts::before(root, &refs, &ref_name, &head.sha) },
+            default_branch: refs.default_branch.clone().unwrap_or_else(|| if is_tag { "main".to_owned() } else { ref_name.clone() }),
+            // Without a usable remote, the project is called like its directory.
+            remote: settings.remote.as_deref().and_then(Remote::parse).unwrap_or_else(|| Remote::local(&directory_name)),
             commit: Commit {
-                message: text(&["log", "-1", "--format=%B", &head])?,
-                author: text(&["log", "-1", "--format=%an <%ae>", &head])?,
-                timestamp: text(&["log", "-1", "--format=%cI", &head])?,
-                tag_message: tag.and_then(|tag| optional(&["tag", "--list", "--format=%(contents:subject)", &tag])),
+                message: head.message,
+                author: format!("{} <{}>", head.author.name, head.author.email),
+                timestamp: head.committed,
+                tag_message: if is_tag { facts::tag_message(root, &ref_name) } else { None },
             },
-            has_changes: snapshot != head,
-            sha: snapshot,
-            is_tag,
-            before_sha: branch.as_deref().and_then(|branch| before(&root, branch)).unwrap_or_else(|| NO_COMMIT.to_owned()),
-            default_branch: default_branch(&root).or(branch).unwrap_or_else(|| "main".to_owned()),
+            has_changes: sha != head.sha,
+            user: settings.user,
+            root: places.root,
+            sources,
+            sha,
             ref_name,
-            remote,
-            user: Person {
-                name: optional(&["config", "user.name"]).unwrap_or_default(),
-                email: optional(&["config", "user.email"]).unwrap_or_default(),
-            },
-            sources: sources.to_owned(),
-            root,
-        };
-        Ok(project)
+            is_tag,
+        })
     }
 
     /// Behaves as if a branch of this name had been pushed with the same commit.
@@ -178,7 +168,7 @@ impl Project {
 
     /// Returns `refs/heads/…` or `refs/tags/…`.
     pub(crate) fn full_ref(&self) -> String {
-        format!("refs/{}/{}", if self.is_tag { "tags" } else { "heads" }, self.ref_name)
+        full_ref(&self.ref_name, self.is_tag)
     }
 
     /// Returns the Git blob ids of files of the commit, by path; those that do not exist are left out.
@@ -200,10 +190,11 @@ impl Project {
 impl Loader for Project {
     fn load_local(&self, path: &str) -> Result<String, LoadError> {
         let object = format!("{}:{path}", self.sha);
-        if git(&self.sources, &["cat-file", "-e", &object]).bytes().is_err() {
-            return Err(LoadError::NotFound);
-        }
-        let bytes = git(&self.sources, &["cat-file", "blob", &object]).bytes().map_err(|error| LoadError::Unreadable(error.to_string()))?;
+        let bytes = git(&self.sources, &["cat-file", "blob", &object]).bytes().map_err(|error| {
+            // The error does not tell a missing file from a broken one.
+            let exists = git(&self.sources, &["cat-file", "-e", &object]).bytes().is_ok();
+            if exists { LoadError::Unreadable(error.to_string()) } else { LoadError::NotFound }
+        })?;
         String::from_utf8(bytes).map_err(|_| LoadError::Unreadable("it is not valid UTF-8".to_owned()))
     }
 
@@ -213,35 +204,8 @@ impl Loader for Project {
     }
 }
 
-fn root(directory: &Path) -> Result<PathBuf, OpenProjectError> {
-    let is_inside = git(directory, &["rev-parse", "--is-inside-work-tree"]).text();
-    match is_inside.as_deref() {
-        Ok("true") => Ok(PathBuf::from(git(directory, &["rev-parse", "--show-toplevel"]).text()?)),
-        Ok(_) => Err(OpenProjectError::Bare { root: directory.to_owned() }),
-        Err(GitError::Failed { .. }) => Err(OpenProjectError::NoRepository { directory: directory.to_owned() }),
-        Err(_) => Err(OpenProjectError::Git(is_inside.expect_err("the other case was matched"))),
-    }
-}
-
-/// What the remote knows of the branch, when it is behind HEAD: the state before this push.
-fn before(root: &Path, branch: &str) -> Option<String> {
-    let upstream = git(root, &["rev-parse", "--verify", "--quiet", &format!("refs/remotes/origin/{branch}")]).text().ok()?;
-    git(root, &["merge-base", "--is-ancestor", &upstream, "HEAD"]).bytes().ok()?;
-    Some(upstream)
-}
-
-fn default_branch(root: &Path) -> Option<String> {
-    if let Ok(head) = git(root, &["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"]).text() {
-        return head.strip_prefix("origin/").map(str::to_owned);
-    }
-    let exists = |branch: &&&str| git(root, &["show-ref", "--verify", "--quiet", &format!("refs/heads/{branch}")]).bytes().is_ok();
-    ["main", "master"].iter().find(exists).map(|branch| (*branch).to_owned())
-}
-
-/// Without a usable remote, the project is called like its directory.
-fn remote(root: &Path, url: Option<String>) -> Remote {
-    let name = root.file_name().map_or_else(|| "project".to_owned(), |name| name.to_string_lossy().into_owned());
-    url.and_then(|url| Remote::parse(&url)).unwrap_or_else(|| Remote::local(&name))
+fn full_ref(ref_name: &str, is_tag: bool) -> String {
+    format!("refs/{}/{ref_name}", if is_tag { "tags" } else { "heads" })
 }
 
 #[cfg(test)]

@@ -1,70 +1,71 @@
 //! The repository that jobs fetch from, and the commit of the working tree in it.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
+use std::{fs, io, path::Path};
+
+use super::{
+    OpenProjectError, Tree,
+    facts::{Head, Places},
+    git,
 };
 
-use super::{OpenProjectError, Tree, git};
-
-/// Makes a bare repository at `sources` that borrows the objects of the one at `root`, and returns the commit to run.
-pub(super) fn create(root: &Path, head: &str, tree: Tree, sources: &Path) -> Result<String, OpenProjectError> {
+/// Makes a bare repository at `sources` that borrows the objects of the user's, points `full_ref` at the commit to run, and returns it.
+pub(super) fn create(places: &Places, head: &Head, tree: Tree, sources: &Path, full_ref: &str) -> Result<String, OpenProjectError> {
     let prepared = |source: io::Error| OpenProjectError::Prepare { directory: sources.to_owned(), source };
-    fs::create_dir_all(sources).map_err(prepared)?;
-    let object_format = git(root, &["rev-parse", "--show-object-format"]).text()?;
-    git(sources, &["init", "--quiet", "--bare", "--object-format", &object_format, "."]).bytes()?;
-    let objects = git_path(root, "objects")?;
-    fs::write(sources.join("objects/info/alternates"), format!("{}\n", objects.display())).map_err(prepared)?;
-    let shallow = git_path(root, "shallow")?;
-    if shallow.is_file() {
-        fs::copy(&shallow, sources.join("shallow")).map_err(prepared)?;
-    }
-    match tree {
-        Tree::Committed => Ok(head.to_owned()),
-        Tree::Working => commit_working_tree(root, head, sources, &objects),
-    }
+    init(places, sources, full_ref).map_err(prepared)?;
+    let sha = match tree {
+        Tree::Committed => head.sha.clone(),
+        Tree::Working => commit_working_tree(places, head, sources)?,
+    };
+    let path = sources.join(full_ref);
+    fs::create_dir_all(path.parent().unwrap_or(sources)).map_err(prepared)?;
+    fs::write(path, format!("{sha}\n")).map_err(prepared)?;
+    Ok(sha)
 }
 
-/// Names the commit, as the branch or tag that jobs are told about.
-pub(super) fn point(sources: &Path, ref_name: &str, is_tag: bool, sha: &str) -> Result<(), OpenProjectError> {
-    let full_ref = format!("refs/{}/{ref_name}", if is_tag { "tags" } else { "heads" });
-    git(sources, &["update-ref", &full_ref, sha]).bytes()?;
-    git(sources, &["symbolic-ref", "HEAD", &full_ref]).bytes()?;
+/// Does what `git init --bare` does, without the process.
+fn init(places: &Places, sources: &Path, full_ref: &str) -> io::Result<()> {
+    fs::create_dir_all(sources.join("objects/info"))?;
+    fs::create_dir_all(sources.join("refs"))?;
+    fs::write(sources.join("HEAD"), format!("ref: {full_ref}\n"))?;
+    let format = match places.object_format.as_str() {
+        "sha1" => "repositoryformatversion = 0\n\tbare = true\n".to_owned(),
+        other => format!("repositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = {other}\n"),
+    };
+    fs::write(sources.join("config"), format!("[core]\n\t{format}"))?;
+    fs::write(sources.join("objects/info/alternates"), format!("{}\n", places.objects.display()))?;
+    if places.shallow.is_file() {
+        fs::copy(&places.shallow, sources.join("shallow"))?;
+    }
     Ok(())
 }
 
-fn git_path(root: &Path, name: &str) -> Result<PathBuf, OpenProjectError> {
-    // Relative paths are relative to the directory that Git runs in.
-    Ok(root.join(git(root, &["rev-parse", "--git-path", name]).text()?))
-}
-
-fn commit_working_tree(root: &Path, head: &str, sources: &Path, objects: &Path) -> Result<String, OpenProjectError> {
+fn commit_working_tree(places: &Places, head: &Head, sources: &Path) -> Result<String, OpenProjectError> {
     let index = sources.join("dockwright-index");
     let prepared = |source: io::Error| OpenProjectError::Prepare { directory: sources.to_owned(), source };
     // Starting from the user's index, Git need not read files again that did not change.
-    match fs::copy(git_path(root, "index")?, &index) {
+    match fs::copy(&places.index, &index) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(prepared(error)),
         _ => {}
     }
     let objects_of_both = |arguments: &[&str]| {
-        git(root, arguments)
+        git(&places.root, arguments)
             .env("GIT_INDEX_FILE", &index)
             .env("GIT_OBJECT_DIRECTORY", sources.join("objects"))
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects)
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &places.objects)
     };
-    objects_of_both(&["add", "--all", "."]).bytes().map_err(|source| OpenProjectError::WorkingTree { root: root.to_owned(), source })?;
+    let added = objects_of_both(&["add", "--all", "."]).bytes();
+    added.map_err(|source| OpenProjectError::WorkingTree { root: places.root.clone(), source })?;
     let tree = objects_of_both(&["write-tree"]).text()?;
     fs::remove_file(&index).map_err(prepared)?;
-    if tree == git(root, &["rev-parse", &format!("{head}^{{tree}}")]).text()? {
-        return Ok(head.to_owned());
+    if tree == head.tree {
+        return Ok(head.sha.clone());
     }
-    let text = |format: &str| git(root, &["log", "-1", &format!("--format={format}"), head]).text();
-    let commit = git(sources, &["commit-tree", &tree, "-p", head, "-m", &text("%B")?])
-        .env("GIT_AUTHOR_NAME", text("%an")?)
-        .env("GIT_AUTHOR_EMAIL", text("%ae")?)
-        .env("GIT_AUTHOR_DATE", text("%aI")?)
-        .env("GIT_COMMITTER_NAME", text("%cn")?)
-        .env("GIT_COMMITTER_EMAIL", text("%ce")?)
-        .env("GIT_COMMITTER_DATE", text("%cI")?);
+    let commit = git(sources, &["commit-tree", &tree, "-p", &head.sha, "-m", &head.message])
+        .env("GIT_AUTHOR_NAME", &head.author.name)
+        .env("GIT_AUTHOR_EMAIL", &head.author.email)
+        .env("GIT_AUTHOR_DATE", &head.authored)
+        .env("GIT_COMMITTER_NAME", &head.committer.name)
+        .env("GIT_COMMITTER_EMAIL", &head.committer.email)
+        .env("GIT_COMMITTER_DATE", &head.committed);
     Ok(commit.text()?)
 }

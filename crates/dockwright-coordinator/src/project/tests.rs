@@ -90,6 +90,46 @@ fn sources_can_be_fetched() {
 }
 
 #[test]
+fn linked_working_trees_shallow_clones_and_directories_below_the_top() {
+    let repository = Repository::new();
+    repository.write("sub/a.txt", "1");
+    repository.commit("first");
+    repository.write("sub/a.txt", "2");
+    repository.commit("second");
+    let open = |directory: &Path, name: &str| {
+        let sources = repository.directory.path().join(name);
+        let project = Project::open(directory, Tree::Working, &sources).expect("the project opens");
+        git(&sources, &["fsck", "--strict"]).bytes().expect("the sources are sound");
+        project
+    };
+    assert_eq!(open(&repository.root().join("sub"), "below.git").root, repository.root());
+
+    let linked = repository.directory.path().join("linked");
+    repository.git(&["worktree", "add", "--quiet", "-b", "side/branch", &linked.display().to_string()]);
+    fs::write(linked.join("sub/a.txt"), "3").expect("file is written");
+    let project = open(&linked, "linked.git");
+    assert_eq!((project.ref_name.as_str(), project.load_local("sub/a.txt")), ("side/branch", Ok("3".to_owned())));
+    assert_eq!(git(&project.sources, &["rev-parse", "refs/heads/side/branch"]).text().expect("the ref is there"), project.sha);
+
+    let shallow = repository.directory.path().join("shallow");
+    let address = format!("file://{}", repository.root().display());
+    repository.git(&["clone", "--quiet", "--depth", "1", &address, &shallow.display().to_string()]);
+    fs::write(shallow.join("sub/a.txt"), "4").expect("file is written");
+    let project = open(&shallow, "shallow.git");
+    assert_eq!(git(&project.sources, &["log", "--format=%s", &project.sha]).text().expect("history is there"), "second\nsecond");
+}
+
+#[test]
+fn a_detached_head_is_called_by_its_name() {
+    let repository = Repository::new();
+    repository.write("a.txt", "1");
+    repository.commit("first");
+    repository.git(&["checkout", "--quiet", "--detach"]);
+    let project = repository.open(Tree::Working);
+    assert_eq!((project.ref_name.as_str(), project.is_tag, project.default_branch.as_str()), ("HEAD", false, "main"));
+}
+
+#[test]
 fn branches_tags_and_remotes() {
     let repository = Repository::new();
     repository.write("a.txt", "1");
