@@ -2,3 +2,4 @@
 
 mod processes;
 mod skopeo;
+mod user_namespace;
