@@ -16,7 +16,7 @@ pub struct RunnerConfig {
     /// Version and revision printed at the head of every trace.
     pub version: String,
     pub revision: String,
-    /// Where shell jobs are checked out. Created when missing.
+    /// Where jobs are checked out. Created when missing, and this runner's alone: what an earlier one left in its `scratch` goes.
     pub builds_dir: PathBuf,
     /// Where `cache:` archives are kept. Created when missing.
     pub cache_dir: PathBuf,
@@ -35,6 +35,11 @@ pub struct RunnerConfig {
 }
 
 impl RunnerConfig {
+    /// For files that do not outlive a job, nor the next start of the runner.
+    pub(crate) fn scratch_dir(&self) -> PathBuf {
+        self.builds_dir.join("scratch")
+    }
+
     /// Settings for a runner inside this process, as `dockwright run` wants them.
     pub fn local(builds_dir: PathBuf, cache_dir: PathBuf, helper_binary: PathBuf) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! Taking jobs: one request to the coordinator at a time, one task per job.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::BTreeSet, io, num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc};
 
 use dockwright_job::{FailureReason, JobId, JobPayload, JobState, JobToken, JobUpdate};
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -23,6 +23,7 @@ impl Runner {
     /// Takes and runs jobs, `slots` at once, until the coordinator has no more. When `stop` is cancelled, jobs at work are ended
     /// and fail with `runner_interrupted`. Returns when no job runs any more.
     pub async fn run_jobs(&self, slots: NonZeroUsize, stop: CancellationToken) -> Result<(), CoordinatorError> {
+        self.sweep_scratch().await?;
         let mut at_work: JoinSet<usize> = JoinSet::new();
         let mut free: BTreeSet<usize> = (0..slots.get()).collect();
         let mut request: Option<BoxFuture<'_, _>> = None;
@@ -58,6 +59,16 @@ impl Runner {
                 else => return ended.unwrap_or(Ok(())),
             }
         }
+    }
+
+    /// Removes what a runner left that was killed: checkouts, archives, credentials.
+    async fn sweep_scratch(&self) -> Result<(), CoordinatorError> {
+        let scratch = self.config.scratch_dir();
+        let result = match tokio::fs::remove_dir_all(&scratch).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => tokio::fs::create_dir_all(&scratch).await,
+        };
+        result.map_err(|source| CoordinatorError::File { path: scratch, source })
     }
 
     async fn run_job(&self, payload: JobPayload, slot: usize, stop: CancellationToken) {

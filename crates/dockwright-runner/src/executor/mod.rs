@@ -64,14 +64,17 @@ impl ExecutorContext {
 #[derive(Debug, Clone)]
 pub(crate) struct Directories {
     pub(crate) builds: String,
+    /// The part of it that no other job uses at the same time.
+    pub(crate) own: String,
     pub(crate) project: String,
     /// Beside the project directory: file variables and `GITLAB_ENV`.
     pub(crate) temp: String,
 }
 
 impl Directories {
-    pub(crate) fn new(builds: String, project: String) -> Self {
-        Self { builds, temp: format!("{project}.tmp"), project }
+    pub(crate) fn new(builds: String, own: String, project: &str) -> Self {
+        let project = format!("{own}/{project}");
+        Self { builds, own, temp: format!("{project}.tmp"), project }
     }
 
     pub(crate) fn file_variable_path(&self, key: &str) -> String {
@@ -159,7 +162,7 @@ impl Executor {
     /// Removes all that `prepare` made, as far as it came.
     pub(crate) async fn clean_up(self, context: &ExecutorContext) {
         match self {
-            Self::Shell(shell) => shell.clean_up().await,
+            Self::Shell(shell) => shell.clean_up(context).await,
             Self::Docker(docker) => docker.clean_up(context).await,
         }
     }

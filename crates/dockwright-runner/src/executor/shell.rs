@@ -35,14 +35,15 @@ impl ShellExecutor {
     pub(super) async fn prepare(&mut self, context: &ExecutorContext, stop: &CancellationToken) -> Result<(), ExecuteError> {
         let shell = shell_program();
         context.trace.line(format!("Using Shell ({shell}) executor...")).await;
-        let builds = PathBuf::from(&context.directories.builds);
-        tokio::fs::create_dir_all(&builds).await.map_err(ExecuteError::file("create", &builds))?;
+        let own = PathBuf::from(&context.directories.own);
+        tokio::fs::create_dir_all(&own).await.map_err(ExecuteError::file("create", &own))?;
         if !context.config.shell.with_engine {
             return Ok(());
         }
-        self.docker_config = Some(tempfile::tempdir().map_err(ExecuteError::file("create a directory in", std::env::temp_dir()))?);
+        let scratch = context.config.scratch_dir();
+        self.docker_config = Some(tempfile::tempdir_in(&scratch).map_err(ExecuteError::file("create a directory in", scratch))?);
         let engine = tokio::select! {
-            engine = context.engines.acquire(context.engine_request(vec![builds])) => engine,
+            engine = context.engines.acquire(context.engine_request(vec![own])) => engine,
             () = stop.cancelled() => return Err(ExecuteError::Stopped),
         };
         match engine {
@@ -88,9 +89,15 @@ impl ShellExecutor {
         }
     }
 
-    pub(super) async fn clean_up(self) {
+    pub(super) async fn clean_up(self, context: &ExecutorContext) {
         if let Some(keeper) = self.keeper {
             keeper.end().await;
+        }
+        // A job that was stopped did not come to its last phase, which removes file variables.
+        if let Err(error) = tokio::fs::remove_dir_all(&context.directories.temp).await
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            context.trace.warning(format!("clean-up: remove `{}`: {error}", context.directories.temp)).await;
         }
         if let Some(engine) = self.engine {
             engine.release().await;

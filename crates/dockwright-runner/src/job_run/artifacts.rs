@@ -8,7 +8,7 @@ use super::{Work, cache::applies};
 use crate::{
     Phase,
     coordinator::ArtifactUpload,
-    executor::{ExecuteError, HelperFiles},
+    executor::{ExecuteError, ExecutorContext, HelperFiles},
     helper::{HelperRequest, Selection},
     outcome::{self, Failure},
 };
@@ -36,7 +36,7 @@ impl Work<'_> {
     }
 
     async fn download(&mut self, dependency: &Dependency) -> Result<(), Failure> {
-        let directory = temporary_directory()?;
+        let directory = temporary_directory(&self.context)?;
         let file = directory.path().join("artifacts.zip");
         let attempts = self.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS");
         let mut attempt = 1;
@@ -75,7 +75,7 @@ impl Work<'_> {
     }
 
     async fn upload(&mut self, artifact: Artifact) -> Result<(), Failure> {
-        let directory = temporary_directory()?;
+        let directory = temporary_directory(&self.context)?;
         let file = directory.path().join("upload");
         let expand = |texts: &[String]| texts.iter().map(|text| self.context.variables.expand(text)).collect();
         let selection = Selection {
@@ -101,8 +101,9 @@ impl Work<'_> {
     }
 }
 
-fn temporary_directory() -> Result<tempfile::TempDir, Failure> {
-    tempfile::tempdir().map_err(|source| Failure::Internal { action: "create a temporary directory", source })
+fn temporary_directory(context: &ExecutorContext) -> Result<tempfile::TempDir, Failure> {
+    tempfile::tempdir_in(context.config.scratch_dir())
+        .map_err(|source| Failure::Internal { action: "create a temporary directory", source })
 }
 
 async fn is_empty(file: &Path) -> Result<bool, ExecuteError> {

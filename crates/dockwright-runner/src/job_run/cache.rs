@@ -1,6 +1,9 @@
 //! `cache:`: archives on this machine, kept between jobs. A cache never fails a job.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use dockwright_job::{ArtifactFormat, ArtifactWhen, Cache, CachePolicy};
 use tokio::fs;
@@ -87,16 +90,14 @@ impl Work<'_> {
         self.end(&phase).await;
     }
 
-    /// Writes an archive beside its place, then moves it there: readers see the old one or the new one. Tells whether it holds anything.
+    /// Writes an archive elsewhere, then moves it to its place: readers see the old one or the new one. Tells whether it holds anything.
     async fn archive(&mut self, cache: &Cache, key: &str) -> Result<bool, ExecuteError> {
         let archive = self.archive_path(key);
         let directory = archive.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(directory).await.map_err(ExecuteError::file("create", directory))?;
-        let temporary = tempfile::Builder::new()
-            .prefix("cache-")
-            .tempfile_in(directory)
-            .map_err(ExecuteError::file("create a file in", directory))?
-            .into_temp_path();
+        let scratch = self.context.config.scratch_dir();
+        let temporary = tempfile::tempdir_in(&scratch).map_err(ExecuteError::file("create a directory in", scratch))?;
+        let new = temporary.path().join("cache.zip");
         let selection = Selection {
             directory: self.context.directories.project.clone().into(),
             paths: cache.paths.iter().map(|path| self.context.variables.expand(path)).collect(),
@@ -104,12 +105,12 @@ impl Work<'_> {
             untracked: cache.untracked,
         };
         let request = HelperRequest::Archive { selection, format: ArtifactFormat::Zip };
-        let files = HelperFiles { input: None, output: Some(temporary.to_path_buf()) };
+        let files = HelperFiles { input: None, output: Some(new.clone()) };
         self.executor.run_helper(&self.context, request, files, &self.stops.job).await?;
-        if fs::metadata(&temporary).await.map_err(ExecuteError::file("read", temporary.to_path_buf()))?.len() == 0 {
+        if fs::metadata(&new).await.map_err(ExecuteError::file("read", &new))?.len() == 0 {
             return Ok(false);
         }
-        temporary.persist(&archive).map_err(|error| ExecuteError::file("write", archive)(error.error))?;
+        move_file(&new, &archive).await.map_err(ExecuteError::file("write", archive))?;
         Ok(true)
     }
 
@@ -145,6 +146,18 @@ impl Work<'_> {
         let payload = &self.context.payload;
         let slug = project_slug(&payload.git_info, &payload.job_info.project_full_path, payload.job_info.project_id);
         self.context.config.cache_dir.join(slug).join(key).join("cache.zip")
+    }
+}
+
+async fn move_file(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to).await {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            // One name per process: jobs that write the same key at once do not write the same file.
+            let beside = to.with_extension(format!("{}.new", std::process::id()));
+            fs::copy(from, &beside).await?;
+            fs::rename(&beside, to).await
+        }
+        moved => moved,
     }
 }
 

@@ -247,6 +247,9 @@ impl Work<'_> {
                 if payload.allow_git_fetch { Strategy::Fetch } else { Strategy::Clone }
             }
         };
+        if !payload.hooks.is_empty() {
+            self.context.trace.warning("hooks:pre_get_sources_script and its like are not supported; they are not run").await;
+        }
         let directory = std::path::PathBuf::from(&self.context.directories.project);
         let trace = self.context.trace.clone();
         let stop = self.stops.job.clone();

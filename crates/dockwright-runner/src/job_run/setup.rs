@@ -58,11 +58,11 @@ pub(super) fn surroundings(config: &RunnerConfig, payload: &JobPayload, kind: Ex
         _ => "",
     };
     let directories = match kind {
-        ExecutorKind::Docker => Directories::new("/builds".to_owned(), format!("/builds/{slug}{suffix}")),
+        ExecutorKind::Docker => Directories::new("/builds".to_owned(), "/builds".to_owned(), &format!("{slug}{suffix}")),
         ExecutorKind::Shell => {
             let builds = config.builds_dir.to_string_lossy().into_owned();
-            let project = format!("{builds}/{}/{slot}/{slug}{suffix}", config.short_token);
-            Directories::new(builds, project)
+            let own = format!("{builds}/{}/{slot}", config.short_token);
+            Directories::new(builds, own, &format!("{slug}{suffix}"))
         }
     };
     (variables(config, payload, kind, slot, &directories), directories)

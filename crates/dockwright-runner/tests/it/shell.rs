@@ -262,3 +262,19 @@ async fn killed_shells_and_a_killed_keeper() {
     let lost = "ERROR: Job failed (system failure): the keeper of the job's processes does not answer: ";
     assert!(recorder.trace(2).contains(lost), "{}", recorder.trace(2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_go_with_a_job_that_was_stopped() {
+    let place = Place::new(&[]);
+    let mut payload = place.payload(1, &["ls $KEY && echo at=$KEY && echo started; sleep 1000"]);
+    payload.variables = vec![Variable { file: true, ..variable("KEY", "of a file\n") }];
+    let recorder = Recorder::with([payload]);
+    recorder.cancel_on("\nstarted\n", &recorder.signals.abort);
+    let left = place.root.path().join("builds/scratch/left-by-a-killed-runner");
+    fs::create_dir_all(&left).expect("a directory");
+    run_all(&place, &recorder).await;
+    let trace = recorder.trace(1);
+    let key = trace.lines().find_map(|line| line.strip_prefix("at=")).expect("the script ran");
+    assert!(!fs::exists(key).expect("it can be looked for"), "{key} is still there");
+    assert!(!left.exists());
+}

@@ -144,7 +144,8 @@ impl DockerExecutor {
         if checkout.strategy == Strategy::None {
             checkout.strategy = Strategy::Empty;
         }
-        let root = tempfile::tempdir().map_err(ExecuteError::file("create a directory in", std::env::temp_dir()))?;
+        let scratch = context.config.scratch_dir();
+        let root = tempfile::tempdir_in(&scratch).map_err(ExecuteError::file("create a directory in", scratch))?;
         let directory = root.path().join("checkout");
         Checkout { directory: &directory, ..checkout }.run().await?;
         let request = HelperRequest::ExtractTar { directory: context.directories.project.clone().into() };
