@@ -160,7 +160,7 @@ impl Project {
     }
 
     fn stand_on(&mut self, name: &str, is_tag: bool) -> Result<(), OpenProjectError> {
-        snapshot::point(&self.sources, name, is_tag, &self.sha)?;
+        snapshot::point(&self.sources, &full_ref(name, is_tag), &self.sha)?;
         self.ref_name = name.to_owned();
         self.is_tag = is_tag;
         Ok(())

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    OpenProjectError, Tree,
+    GitError, OpenProjectError, Tree,
     facts::{Head, Places},
     git,
 };
@@ -20,6 +20,13 @@ pub(super) fn create(places: &Places, head: &Head, tree: Tree, sources: &Path, f
     fs::create_dir_all(path.parent().unwrap_or(sources)).map_err(prepared)?;
     fs::write(path, format!("{sha}\n")).map_err(prepared)?;
     Ok(sha)
+}
+
+/// Points another ref at the commit, under a name that a user gave: Git decides whether it can be one.
+pub(super) fn point(sources: &Path, full_ref: &str, sha: &str) -> Result<(), GitError> {
+    git(sources, &["update-ref", full_ref, sha]).bytes()?;
+    git(sources, &["symbolic-ref", "HEAD", full_ref]).bytes()?;
+    Ok(())
 }
 
 /// Does what `git init --bare` does, without the process.
