@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write as _},
     os::fd::{AsFd, OwnedFd},
     path::Path,
 };
@@ -26,6 +26,7 @@ const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 /// Names with this prefix are notes of aufs, not deletions.
 const RESERVED_PREFIX: &[u8] = b".wh..wh.";
+const BUFFER_BYTES: usize = 128 * 1024;
 /// Up to this many files each is synced by itself; beyond, the whole file system once is cheaper.
 const SYNC_EACH_MAX: usize = 64;
 
@@ -86,7 +87,15 @@ pub enum EntryError {
 pub(super) fn extract(root: &Path, tar: &mut dyn Read, step: &dyn Fn(&'static str) -> io::Result<()>) -> Result<Vec<String>, EntryError> {
     let root = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = root.map_err(|error| EntryError::System { doing: "open the root", path: String::new(), source: error.into() })?;
-    let mut extractor = Extractor { root, step, parent: None, dir_times: BTreeMap::new(), sync: ToSync::default(), omitted: Vec::new() };
+    let mut extractor = Extractor {
+        root,
+        step,
+        parent: None,
+        dir_times: BTreeMap::new(),
+        sync: ToSync::default(),
+        buffer: vec![0; BUFFER_BYTES],
+        omitted: Vec::new(),
+    };
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries().map_err(EntryError::Read)? {
         let mut entry = entry.map_err(EntryError::Read)?;
@@ -212,6 +221,7 @@ struct Extractor<'a> {
     parent: Option<(Vec<u8>, OwnedFd)>,
     dir_times: BTreeMap<Vec<u8>, Timespec>,
     sync: ToSync,
+    buffer: Vec<u8>,
     omitted: Vec<String>,
 }
 
@@ -288,7 +298,7 @@ impl Extractor<'_> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
         let mut file = File::from(file.map_err(|error| header.system("create")(error.into()))?);
-        io::copy(content, &mut file).map_err(header.system("write"))?;
+        copy(content, &mut file, &mut self.buffer).map_err(header.system("write"))?;
         self.metadata(&file, header)?;
         rustix::fs::futimens(&file, &times(header.mtime)).map_err(|error| header.system("set the time of")(error.into()))?;
         self.sync.add(file);
@@ -450,6 +460,18 @@ fn implied_mode(path: &[Vec<u8>]) -> Mode {
         b"tmp" | b"var/tmp" => Mode::from_raw_mode(0o1777),
         b"root" => Mode::from_raw_mode(0o700),
         _ => Mode::from_raw_mode(0o755),
+    }
+}
+
+/// As `io::copy`, which has a buffer of 8 KiB, but with ours.
+fn copy(from: &mut dyn Read, to: &mut File, buffer: &mut [u8]) -> io::Result<()> {
+    loop {
+        match from.read(buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&buffer[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

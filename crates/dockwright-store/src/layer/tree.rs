@@ -165,12 +165,8 @@ pub(super) fn get_xattr(file: impl AsFd, name: &str) -> io::Result<Option<Vec<u8
 
 /// Returns the attributes that belong into a layer, sorted by name.
 pub(super) fn layer_xattrs(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut list = vec![0; XATTR_MAX_BYTES];
-    let length = match rustix::fs::flistxattr(&file, list.as_mut_slice()) {
-        Err(Errno::OPNOTSUPP) => 0,
-        outcome => outcome?,
-    };
-    let names = list[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
+    let list = list_xattrs(&file)?;
+    let names = list.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
     let mut found = Vec::new();
     for name in names.filter(|name| is_layer_xattr(name)) {
         if let Some(value) = get_xattr(&file, name)? {
@@ -179,4 +175,20 @@ pub(super) fn layer_xattrs(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Returns the names of all attributes, each followed by a NUL byte.
+fn list_xattrs(file: impl AsFd) -> io::Result<Vec<u8>> {
+    let mut list = vec![0; 256];
+    loop {
+        match rustix::fs::flistxattr(&file, list.as_mut_slice()) {
+            Ok(length) => {
+                list.truncate(length);
+                return Ok(list);
+            }
+            Err(Errno::RANGE) if list.len() < XATTR_MAX_BYTES => list.resize(XATTR_MAX_BYTES, 0),
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }

@@ -28,6 +28,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use super::tree::{self, Opacity};
 
 const BLOCK_BYTES: usize = 512;
+const BUFFER_BYTES: usize = 128 * 1024;
 const NAME_FIELD_BYTES: usize = 100;
 const ID_FIELD_MAX: u32 = 0o777_7777;
 const NUMBER_FIELD_MAX: u64 = 0o777_7777_7777;
@@ -79,7 +80,7 @@ pub enum WriteLayerError {
 
 /// Writes the content of `dir` as a layer.
 pub fn write_layer_tar(dir: BorrowedFd<'_>, options: &LayerTarOptions, out: &mut dyn Write) -> Result<LayerTarSummary, WriteLayerError> {
-    let mut writer = Writer { options, out, links: HashMap::new(), summary: LayerTarSummary::default() };
+    let mut writer = Writer { options, out, links: HashMap::new(), buffer: vec![0; BUFFER_BYTES], summary: LayerTarSummary::default() };
     let root = tree::open_child(dir, b".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(reading("open", b""))?;
     let mut open = vec![writer.enter(root, Vec::new())?];
     while let Some(level) = open.last_mut() {
@@ -127,6 +128,7 @@ struct Writer<'a> {
     out: &'a mut dyn Write,
     /// Files with several names, by device and inode: the first name.
     links: HashMap<(u64, u64), Vec<u8>>,
+    buffer: Vec<u8>,
     summary: LayerTarSummary,
 }
 
@@ -199,15 +201,14 @@ impl Writer<'_> {
     fn content(&mut self, file: File, entry: &Entry) -> Result<(), WriteLayerError> {
         let mut left = entry.size;
         let mut file = file.take(entry.size);
-        let mut buffer = vec![0; 128 * 1024];
         while left > 0 {
-            let read = match file.read(&mut buffer) {
+            let read = match file.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(reading("read", &entry.path)(error)),
             };
-            self.out.write_all(&buffer[..read]).map_err(WriteLayerError::Write)?;
+            self.out.write_all(&self.buffer[..read]).map_err(WriteLayerError::Write)?;
             left -= read as u64;
         }
         let padding = left + padding_of(entry.size);
