@@ -134,7 +134,7 @@ mod tests {
         fn describe(command: &mut clap::Command, path: &str, page: &mut String) {
             let help = command.render_long_help().to_string();
             let help: Vec<&str> = help.lines().map(str::trim_end).collect();
-            page.push_str(&format!("\n## {path}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+            page.extend(["\n## ", path, "\n\n```text\n", help.join("\n").trim_end(), "\n```\n"]);
             for inner in command.get_subcommands_mut() {
                 let path = format!("{path} {}", inner.get_name());
                 describe(inner, &path, page);

@@ -6,6 +6,7 @@ mod engine;
 mod image;
 mod lint;
 mod list;
+mod registry;
 mod run;
 mod version;
 
@@ -28,7 +29,7 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
         Command::List(arguments) => list::run(&arguments, &settings, streams),
         Command::Lint(arguments) => lint::run(&arguments, &settings, streams),
         Command::Engine(command) => engine::run(command, &settings, streams),
-        Command::Registry(_) => Err(CommandError::internal("this command is not connected yet")),
+        Command::Registry(command) => registry::run(command, &settings, streams),
         Command::Image(command) => image::run(command, &settings, streams),
         Command::Doctor(arguments) => doctor::run(&arguments, &settings, streams),
         Command::Completion(arguments) => Ok(completion::run(&arguments, streams)),

@@ -21,7 +21,11 @@ use rustix::{
     io::fcntl_dupfd_cloexec,
     stdio::dup2_stdin,
 };
-use tokio::{net::UnixStream, sync::mpsc, task::JoinSet};
+use tokio::{
+    net::UnixStream,
+    sync::{broadcast::error::RecvError, mpsc},
+    task::JoinSet,
+};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
 use crate::{
@@ -119,10 +123,22 @@ impl Conversation {
         let mut calls = FramedRead::new(reader, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
         let mut writer = FramedWrite::new(writer, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
         let (answers, mut waiting) = mpsc::channel::<FromHost>(MAX_WAITING_ANSWERS);
+        let mut pushes = self.host.pushes();
         let this = Arc::new(self);
         let mut at_work = JoinSet::new();
         loop {
             tokio::select! {
+                // In this order: a push is told before the end of the engine that made it.
+                biased;
+                pushed = pushes.recv() => match pushed {
+                    Ok(pushed) => {
+                        let reference = pushed.name.familiar();
+                        let message = FromHost::ImagePushed { reference, digest: pushed.digest.to_string() };
+                        writer.send(serde_json::to_string(&message)?).await.map_err(io::Error::other)?;
+                    }
+                    Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "pushes were not reported"),
+                    Err(RecvError::Closed) => return Ok(()),
+                },
                 call = calls.next() => {
                     let Some(Ok(line)) = call else { return Ok(()) };
                     let Call { number, request } = serde_json::from_str(&line)?;
