@@ -25,4 +25,5 @@ pub mod spawner;
 mod cgroup;
 mod mount;
 mod seccomp;
+mod starter;
 mod sys;

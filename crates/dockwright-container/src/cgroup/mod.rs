@@ -33,14 +33,15 @@ impl Group {
     /// Makes a group below those of `parents`, which are directories of hierarchies. What fails is left out and reported.
     pub(crate) fn create(parents: &[Hierarchy], name: &str, limits: &Limits) -> (Self, Vec<String>) {
         let mut group = Self::default();
-        let mut warnings = Vec::new();
+        let mut refused = Vec::new();
         for hierarchy in parents {
             match make(hierarchy, name) {
                 Ok(path) => group.directories.push((hierarchy.clone(), path)),
-                Err(error) => warnings.push(format!("no cgroup in `{}`: {error}", hierarchy.directory.display())),
+                Err(error) => refused.push(format!("`{}` ({error})", hierarchy.directory.display())),
             }
         }
-        warnings.extend(group.limit(limits));
+        let refused = (!refused.is_empty()).then(|| format!("no cgroup can be made in {}", refused.join(", ")));
+        let warnings = refused.into_iter().chain(group.limit(limits)).collect();
         (group, warnings)
     }
 

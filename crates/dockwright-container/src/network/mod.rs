@@ -3,6 +3,8 @@
 //! Everything acts on the network namespace of the calling thread. An engine calls it in its sandbox, whose root it is; nothing here
 //! reaches the host's network.
 
+pub mod egress;
+mod firewall;
 mod link;
 mod netlink;
 
@@ -70,13 +72,15 @@ pub fn link_exists(name: &str) -> bool {
     Links::open().and_then(|links| links.index(name)).is_ok()
 }
 
-/// Brings up loopback and lets bridges forward: the state every sandbox starts with.
-pub(crate) fn prepare_sandbox() -> io::Result<()> {
+/// Brings up loopback, lets bridges forward, and hides containers' addresses from the way out: the state every sandbox starts with.
+/// Returns a warning if the firewall is not to be had.
+pub(crate) fn prepare_sandbox() -> io::Result<Option<String>> {
     Links::open()?.loopback_up()?;
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     // Absent where the kernel has no IPv6; then there is nothing to forward.
     match fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1") {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    Ok(firewall::masquerade(egress::INTERFACE).err().map(|error| format!("containers have no way out: nf_tables: {error}")))
 }

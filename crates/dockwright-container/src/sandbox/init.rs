@@ -5,7 +5,7 @@ use std::{
     ffi::{CString, OsStr},
     fs, io,
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -77,8 +77,7 @@ pub fn inherited(name: &str) -> Option<OwnedFd> {
 
 /// Runs `internal sandbox`. Standard input is the connection to the engine host.
 pub(crate) fn run() -> ExitCode {
-    // SAFETY: the engine host executes this role with the connection as standard input, and nothing here reads that otherwise.
-    let Ok(control) = take_control(unsafe { sys::adopt(0) }) else { return ExitCode::FAILURE };
+    let Ok(control) = take_connection() else { return ExitCode::FAILURE };
     match launch_pid_1(&control) {
         Ok(code) => code,
         Err(failure) => {
@@ -88,12 +87,10 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Moves the connection away from standard input. The number 0 stays taken, or the first descriptor that arrives would get it.
-fn take_control(stdin: OwnedFd) -> io::Result<OwnedFd> {
-    let control = stdin.try_clone()?;
+/// Moves the connection from standard input, which becomes `/dev/null`: number 0 must not be given to another descriptor.
+fn take_connection() -> io::Result<OwnedFd> {
+    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
-    // It names `/dev/null` from now on.
-    let _ = stdin.into_raw_fd();
     Ok(control)
 }
 
@@ -166,8 +163,9 @@ fn prepare(
     let signals = sys::child_signals().during("receive signals")?;
     build_root(launch, mapped, mounts)?;
     rustix::system::sethostname(launch.hostname.as_bytes()).during("set the host name")?;
-    network::prepare_sandbox().during("bring up the loopback interface")?;
-    let (hierarchies, warnings) = mount_cgroups(&mapped.hierarchies);
+    let no_firewall = network::prepare_sandbox().during("prepare the network")?;
+    let (hierarchies, mut warnings) = mount_cgroups(&mapped.hierarchies);
+    warnings.extend(no_firewall);
     let (spawner, engine_end) = socket::pair().during("make the spawner's socket pair")?;
     let engine = start_engine(launch, descriptors, engine_end)?;
     launch::send(control, &Progress::Ready { warnings }, &[]).map_err(io::Error::other).during("talk to the engine host")?;
@@ -339,8 +337,6 @@ fn start_engine(launch: &Launch, descriptors: Vec<OwnedFd>, spawner: OwnedFd) ->
 
 fn execute_engine(named: &[(String, OwnedFd)], arguments: &[CString], environment: &[CString]) -> io::Error {
     let prepared = (|| {
-        let null = fs::File::open("/dev/null")?;
-        rustix::stdio::dup2_stdin(&null)?;
         sys::close_on_exec_from(3)?;
         named.iter().try_for_each(|(_, descriptor)| rustix::io::fcntl_setfd(descriptor, FdFlags::empty()))?;
         io::Result::Ok(())

@@ -8,11 +8,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{
-        Arc, Mutex, OnceLock,
-        mpsc::{Sender, channel},
-    },
-    thread,
+    sync::{Arc, Mutex},
 };
 
 use rustix::{
@@ -29,7 +25,7 @@ use crate::{
     cgroup::{self, Group},
     socket,
     spawner::ExitStatus,
-    sys,
+    starter, sys,
 };
 
 /// A sandbox could not be made.
@@ -287,30 +283,16 @@ fn launch_message(spec: &SandboxSpec) -> Launch {
     }
 }
 
-/// Executes the binary from the one thread that lives as long as the process: the parent-death signal of a child is sent when the
-/// *thread* that made it ends.
+/// Executes the binary.
 fn start(spec: &SandboxSpec, control: OwnedFd) -> io::Result<u32> {
-    type Job = Box<dyn FnOnce() + Send>;
-    static STARTER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
-    let starter = STARTER.get_or_init(|| {
-        let (sender, receiver) = channel::<Job>();
-        let run = move || receiver.into_iter().for_each(|job| job());
-        thread::Builder::new().name("sandbox-starter".to_owned()).spawn(run).expect("a thread can be started");
-        Mutex::new(sender)
-    });
     let mut command = Command::new(sys::descriptor_path(&spec.binary));
     command.args(&spec.sandbox_arguments).env_clear().current_dir("/").stdin(control);
     match &spec.log {
         Some(log) => command.stdout(log.try_clone()?).stderr(log.try_clone()?),
         None => command.stdout(Stdio::null()).stderr(Stdio::null()),
     };
-    let (answer, answered) = channel();
-    let job: Job = Box::new(move || {
-        // The child is not waited for through `Child`: it is known by its pid, and reaped when the launch is over.
-        let _ = answer.send(command.spawn().map(|child| child.id()));
-    });
-    starter.lock().unwrap_or_else(std::sync::PoisonError::into_inner).send(job).map_err(|_| io::ErrorKind::BrokenPipe)?;
-    answered.recv().map_err(|_| io::ErrorKind::BrokenPipe)?
+    // The child is not waited for through `Child`: it is known by its pid, and reaped when the launch is over.
+    starter::run(move || command.spawn().map(|child| child.id()))
 }
 
 fn map_ids(pid: u32, ids: IdMapping) -> io::Result<()> {
