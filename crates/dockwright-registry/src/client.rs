@@ -125,7 +125,7 @@ impl Client {
             tags: Option<Vec<String>>,
         }
         let session = self.session(reference, Scope::pull(reference.repository()), credentials).await?;
-        let response = session.send(Method::GET, &session.path("tags/list"), &[], session::Payload::None).await?;
+        let response = session.send(Method::GET, &session.path("tags/list"), &[], &session::Payload::None).await?;
         let tags: Tags = response.json().await.map_err(|source| ClientError::unreadable(session.registry(), source))?;
         Ok(tags.tags.unwrap_or_default())
     }

@@ -115,7 +115,7 @@ impl Pull<'_> {
     /// The configuration is fetched even if it is known: that the registry gives it is what allows this caller to see it.
     async fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ClientError> {
         let url = self.session.path(&format!("blobs/{}", descriptor.digest));
-        let response = self.session.send(Method::GET, &url, &[], Payload::None).await?;
+        let response = self.session.send(Method::GET, &url, &[], &Payload::None).await?;
         let bytes = self.session.limited(response, MANIFEST_MAX_BYTES).await?;
         let actual = Digest::of(&bytes);
         if actual != descriptor.digest {
@@ -195,7 +195,7 @@ impl Pull<'_> {
     async fn request(&self, layer: &Descriptor, offset: u64) -> Result<Response, ClientError> {
         let url = self.session.path(&format!("blobs/{}", layer.digest));
         let range = (offset > 0).then(|| (header::RANGE, format!("bytes={offset}-")));
-        self.session.send(Method::GET, &url, range.as_slice(), Payload::None).await
+        self.session.send(Method::GET, &url, range.as_slice(), &Payload::None).await
     }
 
     /// Writes what comes. The outer error is ours and final; the inner one is the connection's.

@@ -11,12 +11,14 @@ use url::Url;
 
 use super::{
     Client, ClientError, OnProgress, Progress, Pushed,
-    session::{Payload, Session},
+    session::{Payload, Session, backoff},
 };
 use crate::{blocking::blocking, credentials::Credentials, manifest, protocol::Scope};
 
 /// Layers of one image that are sent at once.
 const LAYERS_AT_ONCE: usize = 4;
+/// How often a blob is sent when the connection keeps breaking.
+const ATTEMPTS_MAX: u32 = 4;
 const BUFFER_BYTES: usize = 256 * 1024;
 const PROGRESS_STEP_BYTES: u64 = 512 * 1024;
 
@@ -52,7 +54,7 @@ impl Client {
         let tag = reference.tag().map_or_else(|| manifest.digest().to_string(), ToOwned::to_owned);
         let content_type = [(header::CONTENT_TYPE, manifest.media_type().to_owned())];
         let body = Payload::Bytes(Bytes::copy_from_slice(manifest.raw()));
-        session.send(Method::PUT, &session.path(&format!("manifests/{tag}")), &content_type, body).await?;
+        session.send(Method::PUT, &session.path(&format!("manifests/{tag}")), &content_type, &body).await?;
         Ok(Pushed { digest: manifest.digest(), size: manifest.raw().len() as u64 })
     }
 }
@@ -88,7 +90,7 @@ impl Push<'_> {
 
     async fn exists(&self, digest: &Digest) -> Result<bool, ClientError> {
         let url = self.session.path(&format!("blobs/{digest}"));
-        let response = self.session.send_unchecked(Method::HEAD, &url, &[], Payload::None).await?;
+        let response = self.session.send_unchecked(Method::HEAD, &url, &[], &Payload::None).await?;
         match response.status() {
             status if status.is_success() => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
@@ -102,7 +104,7 @@ impl Push<'_> {
         let source = self.client.inner.sources.lock().expect("no holder of this lock panics").get(&key).cloned();
         let Some(source) = source.filter(|source| source != self.reference.repository()) else { return Ok(None) };
         let url = self.session.path(&format!("blobs/uploads/?mount={digest}&from={source}"));
-        let response = self.session.send_unchecked(Method::POST, &url, &[], Payload::None).await?;
+        let response = self.session.send_unchecked(Method::POST, &url, &[], &Payload::None).await?;
         Ok((response.status() == StatusCode::CREATED).then_some(source))
     }
 
@@ -128,10 +130,21 @@ impl Push<'_> {
         self.upload(&descriptor.digest, Payload::Stream(size, &open)).await
     }
 
-    /// Asks for an upload and sends the blob in one piece.
+    /// Uploads a blob; again from the start when the connection breaks, because what the registry kept of it is not known.
     async fn upload(&self, digest: &Digest, payload: Payload<'_>) -> Result<(), ClientError> {
+        for attempt in 1.. {
+            match self.upload_once(digest, &payload).await {
+                Err(ClientError::Unreachable { .. }) if attempt < ATTEMPTS_MAX => tokio::time::sleep(backoff(attempt)).await,
+                outcome => return outcome,
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Asks for an upload and sends the blob in one piece.
+    async fn upload_once(&self, digest: &Digest, payload: &Payload<'_>) -> Result<(), ClientError> {
         let start = self.session.path("blobs/uploads/");
-        let response = self.session.send(Method::POST, &start, &[(header::CONTENT_LENGTH, "0".to_owned())], Payload::None).await?;
+        let response = self.session.send(Method::POST, &start, &[(header::CONTENT_LENGTH, "0".to_owned())], &Payload::None).await?;
         let mut location = self.location(&start, &response)?;
         location.query_pairs_mut().append_pair("digest", &digest.to_string());
         let content_type = [(header::CONTENT_TYPE, "application/octet-stream".to_owned())];

@@ -19,6 +19,7 @@ use crate::{
 };
 
 const ATTEMPTS_MAX: u32 = 5;
+const READ_ATTEMPTS_MAX: u32 = 3;
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -69,7 +70,7 @@ impl<'a> Session<'a> {
         method: Method,
         url: &Url,
         headers: &[(header::HeaderName, String)],
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
     ) -> Result<Response, ClientError> {
         let response = self.send_unchecked(method, url, headers, payload).await?;
         if response.status().is_success() {
@@ -84,12 +85,21 @@ impl<'a> Session<'a> {
         method: Method,
         url: &Url,
         headers: &[(header::HeaderName, String)],
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
     ) -> Result<Response, ClientError> {
         let mut authorised_again = false;
+        // What only reads can be asked again when the connection breaks; an upload starts over instead (see `push`).
+        let is_read = matches!(method, Method::GET | Method::HEAD);
         let mut attempt = 1;
         loop {
-            let response = self.attempt(&method, url, headers, &payload).await?;
+            let response = match self.attempt(&method, url, headers, payload).await {
+                Err(ClientError::Unreachable { .. }) if is_read && attempt < READ_ATTEMPTS_MAX => {
+                    tokio::time::sleep(backoff(attempt)).await;
+                    attempt += 1;
+                    continue;
+                }
+                outcome => outcome?,
+            };
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && !authorised_again {
                 authorised_again = true;
@@ -103,7 +113,7 @@ impl<'a> Session<'a> {
             if !is_busy || attempt == ATTEMPTS_MAX {
                 return Ok(response);
             }
-            tokio::time::sleep(retry_after(&response).unwrap_or(BACKOFF_FIRST * 2u32.pow(attempt - 1)).min(BACKOFF_MAX)).await;
+            tokio::time::sleep(retry_after(&response).unwrap_or(backoff(attempt)).min(BACKOFF_MAX)).await;
             attempt += 1;
         }
     }
@@ -162,7 +172,7 @@ impl<'a> Session<'a> {
     /// Fetches and verifies a manifest or index.
     pub(super) async fn document(&self, reference: &str) -> Result<Document, ClientError> {
         let accept = [(header::ACCEPT, MANIFEST_TYPES.to_owned())];
-        let response = self.send(Method::GET, &self.path(&format!("manifests/{reference}")), &accept, Payload::None).await?;
+        let response = self.send(Method::GET, &self.path(&format!("manifests/{reference}")), &accept, &Payload::None).await?;
         let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.and_then(|value| value.split(';').next()).map(|value| value.trim().to_owned());
         let bytes = self.limited(response, MANIFEST_MAX_BYTES).await?;
@@ -187,6 +197,11 @@ impl<'a> Session<'a> {
         }
         Ok(bytes)
     }
+}
+
+/// How long to wait after the n-th attempt.
+pub(super) fn backoff(attempt: u32) -> Duration {
+    BACKOFF_FIRST * 2u32.pow(attempt - 1)
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {

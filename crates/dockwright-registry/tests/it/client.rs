@@ -146,18 +146,30 @@ async fn loopback_registries_are_spoken_to_over_http() {
     fixture.stop().await;
 }
 
+/// More than a megabyte that does not compress.
+fn noise() -> Vec<u8> {
+    (0..400_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
 #[tokio::test]
-async fn a_download_that_breaks_off_is_continued() {
+async fn broken_connections_are_mended() {
     requires!(Root);
     let fixture = Fixture::start().await;
-    let id = image(&fixture.store, &Vec::from_iter((0..400_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes())));
-    local::push_local(&fixture.store, &id, "public/app", "1").unwrap();
-    let proxy = BreakingProxy::start(fixture.address, 200_000).await;
     let client = Client::new(ClientOptions::default()).unwrap();
+    let alice = Credentials::basic("alice", "secret");
+    let here = fixture.other_store("here");
+    let id = image(&here, &noise());
+    let push_proxy = BreakingProxy::start(fixture.address, 200_000).await;
+    let name = reference(&format!("{}/alice/app:1", push_proxy.address));
+    client.push(&here, &id, &name, Some(&alice), &silent()).await.unwrap();
+    assert!(push_proxy.broken() > 0, "nothing was broken off");
+    assert_eq!(fixture.store.verify(Depth::Digests).unwrap(), []);
+
+    let pull_proxy = BreakingProxy::start(fixture.address, 200_000).await;
+    let name = reference(&format!("{}/alice/app:1", pull_proxy.address));
     let there = fixture.other_store("there");
-    let name = reference(&format!("{}/public/app:1", proxy.address));
-    assert_eq!(client.pull(&there, &name, None, None, &silent()).await.unwrap().image, id);
-    assert!(proxy.broken() > 0, "nothing was broken off");
+    assert_eq!(client.pull(&there, &name, None, Some(&alice), &silent()).await.unwrap().image, id);
+    assert!(pull_proxy.broken() > 0, "nothing was broken off");
     assert_eq!(there.verify(Depth::Digests).unwrap(), []);
     fixture.stop().await;
 }

@@ -16,7 +16,10 @@ use dockwright_registry::{
 use dockwright_store::{ImageId, ImageRef, RootfsOptions, Store};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::oneshot,
     task::{JoinHandle, JoinSet},
 };
@@ -155,24 +158,26 @@ impl Drop for BreakingProxy {
 
 async fn pass(client: TcpStream, target: SocketAddr, limit: usize, broken: Arc<AtomicUsize>) {
     let server = TcpStream::connect(target).await.unwrap();
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let upstream = async {
-        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
-    };
-    let downstream = async {
-        let mut passed = 0;
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-            passed += read;
-            if passed > limit && broken.load(Ordering::SeqCst) < CUTS_MAX {
-                broken.fetch_add(1, Ordering::SeqCst);
-                return;
-            }
-            if to_client.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    // Whichever ends first ends both.
+    tokio::select! {
+        () = pump(from_client, to_server, limit, &broken) => {}
+        () = pump(from_server, to_client, limit, &broken) => {}
+    }
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, limit: usize, broken: &AtomicUsize) {
+    let mut passed = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        passed += read;
+        if passed > limit && broken.load(Ordering::SeqCst) < CUTS_MAX {
+            broken.fetch_add(1, Ordering::SeqCst);
+            return;
         }
-    };
-    tokio::select! { () = upstream => {}, () = downstream => {} }
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
 }
