@@ -83,7 +83,7 @@ impl Patterns {
     fn new() -> Self {
         let compile = |pattern: &str| Regex::new(pattern).expect("the pattern is a constant");
         Self {
-            relevant: compile(r"(?i)docker|dial (tcp|unix)|HTTPS?\b.*\b(client|server)|x509"),
+            relevant: compile(r"(?i)docker|daemon|dial (tcp|unix)|HTTPS?\b.*\b(client|server)|x509"),
             cannot_connect: compile(
                 r"(?i:cannot connect to the docker daemon)(?: at (\S+?)\.? )?|dial (?:tcp|unix) (\S+?): connect: |error during connect",
             ),
@@ -104,7 +104,7 @@ impl Patterns {
             Some(found.iter().skip(1).flatten().next().map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned()))
         };
         let contains = |needle: &str| line.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle.as_bytes()));
-        if contains("sent an HTTP request to an HTTPS server") {
+        if contains("sent an HTTP request to an HTTPS server") || contains("connect to a TLS-enabled daemon without TLS") {
             return Some(Observation::PlainClientTlsServer);
         }
         if contains("server gave HTTP response to HTTPS client") || contains("first record does not look like a TLS handshake") {

@@ -113,14 +113,19 @@ fn another_alias() {
 
 #[test]
 fn client_without_tls() {
-    check(
-        &with_host(dind(Some("/certs")), "tcp://docker:2376"),
-        "Error response from daemon: Client sent an HTTP request to an HTTPS server.",
-        expect![[r#"
-            hint: the service `docker:19.03.12-dind` listens with TLS on 2376 because DOCKER_TLS_CERTDIR is "/certs", but the client does not use TLS;
-                  set DOCKER_TLS_VERIFY: "1" and DOCKER_CERT_PATH: "/certs/client"
-        "#]],
-    );
+    let server_says = "Error response from daemon: Client sent an HTTP request to an HTTPS server.";
+    let client_says = "Get \"http://docker:2376/v1.24/containers/json\": net/http: HTTP/1.x transport connection broken: malformed HTTP response.\n\
+                       * Are you trying to connect to a TLS-enabled daemon without TLS?";
+    for message in [server_says, client_says] {
+        check(
+            &with_host(dind(Some("/certs")), "tcp://docker:2376"),
+            message,
+            expect![[r#"
+                hint: the service `docker:19.03.12-dind` listens with TLS on 2376 because DOCKER_TLS_CERTDIR is "/certs", but the client does not use TLS;
+                      set DOCKER_TLS_VERIFY: "1" and DOCKER_CERT_PATH: "/certs/client"
+            "#]],
+        );
+    }
 }
 
 #[test]
