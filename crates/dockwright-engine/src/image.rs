@@ -137,18 +137,22 @@ struct Entry {
     image: Arc<Image>,
     tagged: Option<Timestamp>,
     intermediate: bool,
+    /// Not the user's: found by name, but in no list, and kept by `prune`.
+    hidden: bool,
 }
 
 /// Shortest prefix of an id that is taken for one.
 const ID_PREFIX_MIN_DIGITS: usize = 1;
 
 impl ImageTable {
-    /// Makes a table with the images that the host grants to every engine.
+    /// Makes a table with the images that the host grants to every engine. They are found by name but not listed: a new engine's list
+    /// is empty, as a new Docker's.
     pub fn new(facts: &HostFacts) -> Result<Self> {
         let table = Self::default();
         for (record, name) in facts.granted_images.iter().zip(&facts.granted_names) {
             let image = table.insert(record.clone())?;
             table.tag(image.id(), &parse_reference(name)?);
+            table.hide(image.id());
         }
         Ok(table)
     }
@@ -169,7 +173,7 @@ impl ImageTable {
 
     fn insert_image(&self, image: Image, intermediate: bool) -> Result<Arc<Image>> {
         let mut state = self.state();
-        let fresh = || Entry { image: Arc::new(image.clone()), tagged: None, intermediate };
+        let fresh = || Entry { image: Arc::new(image.clone()), tagged: None, intermediate, hidden: false };
         let entry = state.images.entry(image.id()).or_insert_with(fresh);
         entry.intermediate &= intermediate;
         Ok(Arc::clone(&entry.image))
@@ -179,6 +183,12 @@ impl ImageTable {
     pub fn keep(&self, id: ImageId) {
         if let Some(entry) = self.state().images.get_mut(&id) {
             entry.intermediate = false;
+        }
+    }
+
+    fn hide(&self, id: ImageId) {
+        if let Some(entry) = self.state().images.get_mut(&id) {
+            entry.hidden = true;
         }
     }
 
@@ -206,17 +216,16 @@ impl ImageTable {
         Ok(state.listed(&state.images[&id]))
     }
 
-    /// Returns all images, newest first.
+    /// Returns all images of the engine's user, newest first.
     pub fn list(&self) -> Vec<Listed> {
-        let state = self.state();
-        let mut listed: Vec<Listed> = state.images.values().map(|entry| state.listed(entry)).collect();
+        let mut listed = self.state().all_listed();
         listed.sort_by_key(|listed| (std::cmp::Reverse(listed.image.created()), listed.image.id()));
         listed
     }
 
     /// Returns the number of images that are shown without being asked for.
     pub fn count(&self) -> usize {
-        self.state().images.values().filter(|entry| !entry.intermediate).count()
+        self.state().images.values().filter(|entry| !entry.intermediate && !entry.hidden).count()
     }
 
     /// The state is changed in single steps, so a panic elsewhere does not spoil it.
@@ -267,6 +276,10 @@ impl State {
             (Some(_), Some(_)) => Err(EngineError::invalid(format!("multiple IDs found with provided prefix: {prefix}"))),
             (found, _) => Ok(found.copied()),
         }
+    }
+
+    fn all_listed(&self) -> Vec<Listed> {
+        self.images.values().filter(|entry| !entry.hidden).map(|entry| self.listed(entry)).collect()
     }
 
     fn names_of(&self, id: ImageId) -> impl Iterator<Item = &ImageRef> {

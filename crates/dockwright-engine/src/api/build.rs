@@ -231,7 +231,8 @@ fn limits(query: &Query) -> Result<RunLimits> {
     let nonzero = |name| query.number::<i64>(name).map(|value| value.filter(|value| *value != 0));
     let ulimits = query.json::<Option<Vec<Ulimit>>>("ulimits")?.flatten().unwrap_or_default();
     Ok(RunLimits {
-        network: query.get("networkmode").unwrap_or_default().to_owned(),
+        // Clients say the same in two ways, and it is part of cache keys.
+        network: query.non_empty("networkmode").unwrap_or("default").to_owned(),
         extra_hosts: query.all("extrahosts").filter(|host| !host.is_empty()).map(str::to_owned).collect(),
         shm_size: query.number("shmsize")?.filter(|size| *size > 0),
         memory: nonzero("memory")?,

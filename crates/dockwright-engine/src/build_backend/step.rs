@@ -75,9 +75,7 @@ impl BuildStep for Step {
     }
 
     fn commit(self: Box<Self>) -> Result<Option<CommittedLayer>, BackendError> {
-        // Overlayfs has written everything to the upper directory once it is unmounted.
-        let Self { root, .. } = &*self;
-        rustix::fs::syncfs(root).map_err(io::Error::from).context("write a build step's files")?;
+        // Nothing may change the upper directory while it is read.
         self.overlay.unmount();
         if is_empty(&self.overlay)? {
             return Ok(None);

@@ -40,7 +40,7 @@ impl ImageTable {
     /// Removes the images that `unwanted` picks and no container uses. Returns what was removed and the bytes of their layers.
     pub fn prune(&self, users: &[ImageUser], unwanted: impl Fn(&Listed) -> bool) -> (Vec<Removed>, u64) {
         let mut state = self.state();
-        let candidates: Vec<Listed> = state.images.values().map(|entry| state.listed(entry)).collect();
+        let candidates = state.all_listed();
         let mut removed = Vec::new();
         let mut freed_bytes = 0;
         for listed in candidates {

@@ -4,7 +4,7 @@ use super::{
     ImageTable,
     remove::{ImageUser, Removed},
 };
-use crate::broker::ImageRecord;
+use crate::broker::{HostFacts, ImageRecord};
 
 /// An image whose only difference from others is its author.
 fn record(author: &str) -> ImageRecord {
@@ -112,4 +112,18 @@ fn steps_of_a_build_are_hidden_until_kept() {
     // Another build that passes by the same image does not hide it again.
     table.insert_intermediate(record("a")).expect("an image");
     assert_eq!(table.count(), 1);
+}
+
+#[test]
+fn what_the_host_grants_is_there_but_not_listed() {
+    let facts = HostFacts {
+        engine_name: "engine".to_owned(),
+        registry: None,
+        granted_images: vec![record("helper")],
+        granted_names: vec!["dockwright-helper:1".to_owned()],
+    };
+    let table = ImageTable::new(&facts).expect("a table");
+    assert_eq!(table.find("dockwright-helper:1").expect("the helper").id(), record("helper").id);
+    assert!(table.list().is_empty() && table.count() == 0);
+    assert_eq!(table.prune(&[], |_| true).0, []);
 }
