@@ -71,16 +71,15 @@ impl Checkout<'_> {
                 self.create_directory().await?;
                 return Ok(());
             }
-            Strategy::Clone => {
-                self.remove_directory().await?;
-                self.fetch().await?;
-            }
-            Strategy::Fetch => self.fetch().await?,
+            Strategy::Clone => self.remove_directory().await?,
+            Strategy::Fetch => {}
         }
-        if self.strategy == Strategy::None && !self.directory.join(".git").exists() {
-            return Ok(());
+        let is_fresh = !self.directory.join(".git").exists();
+        if self.strategy == Strategy::None {
+            return if is_fresh { Ok(()) } else { self.checkout(is_fresh).await };
         }
-        self.checkout().await?;
+        self.fetch(is_fresh).await?;
+        self.checkout(is_fresh).await?;
         self.submodules().await
     }
 
@@ -95,15 +94,17 @@ impl Checkout<'_> {
         }
     }
 
-    async fn fetch(&self) -> Result<(), ExecuteError> {
+    async fn fetch(&self, is_fresh: bool) -> Result<(), ExecuteError> {
         let depth = self.info.depth;
         match depth {
             0 => self.trace.info("Fetching changes...").await,
             _ => self.trace.info(format!("Fetching changes with git depth set to {depth}...")).await,
         }
         self.create_directory().await?;
-        self.remove_stale_locks().await;
-        self.initialise().await?;
+        if !is_fresh {
+            self.remove_stale_locks().await;
+        }
+        self.initialise(is_fresh).await?;
 
         let mut arguments: Vec<String> = Vec::new();
         arguments.extend(["fetch".to_owned(), "origin".to_owned(), "--no-recurse-submodules".to_owned()]);
@@ -125,12 +126,11 @@ impl Checkout<'_> {
         self.git(&arguments).await
     }
 
-    async fn initialise(&self) -> Result<(), ExecuteError> {
-        let fresh = !self.directory.join(".git").exists();
+    async fn initialise(&self, is_fresh: bool) -> Result<(), ExecuteError> {
         let format = if self.info.repo_object_format.is_empty() { "sha1" } else { &self.info.repo_object_format };
         self.git(&["init", "--quiet", "--template=", &format!("--object-format={format}")]).await?;
         let url = self.info.repo_url.as_str();
-        if fresh {
+        if is_fresh {
             self.git(&["remote", "add", "origin", url]).await?;
             self.trace.info("Created fresh repository.").await;
             return Ok(());
@@ -145,7 +145,7 @@ impl Checkout<'_> {
         }
     }
 
-    async fn checkout(&self) -> Result<(), ExecuteError> {
+    async fn checkout(&self, is_fresh: bool) -> Result<(), ExecuteError> {
         if self.variables.is_true("GIT_CHECKOUT") == Some(false) {
             self.trace.info("Skipping Git checkout").await;
             return Ok(());
@@ -155,7 +155,8 @@ impl Checkout<'_> {
         self.trace.info(format!("Checking out {short} as detached HEAD (ref is {})...", self.info.ref_name)).await;
         self.git(&["-c", "submodule.recurse=false", "-c", "index.version=2", "checkout", "-f", "-q", sha]).await?;
         let clean = flags(self.variables, "GIT_CLEAN_FLAGS", "-ffdx");
-        if !clean.is_empty() {
+        // A new repository has nothing to clean.
+        if !clean.is_empty() && !is_fresh {
             let arguments: Vec<String> = ["clean".to_owned(), "-q".to_owned()].into_iter().chain(clean).collect();
             self.git(&arguments).await?;
         }
