@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["internal", "sandbox"] => internal::sandbox_main(),
         ["internal", "engine", root, command @ ..] => engine(root, command),
+        ["internal", "init", ..] => internal::init_main(env::args_os().skip(3)),
         ["internal", "relay"] => relay(),
         ["run", root, command @ ..] => run(root, command),
         _ => {

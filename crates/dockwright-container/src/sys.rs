@@ -119,6 +119,17 @@ pub(crate) fn execute(path: &CStr, arguments: &[CString], environment: &[CString
     io::Error::last_os_error()
 }
 
+/// Replaces the process by the program in an opened file, without environment. Returns only if that fails.
+pub(crate) fn execute_descriptor(program: BorrowedFd<'_>, arguments: &[CString]) {
+    let arguments = pointers(arguments);
+    let environment: [*const libc::c_char; 1] = [ptr::null()];
+    reset_signals();
+    // SAFETY: as for `execute`; the empty path with AT_EMPTY_PATH means the descriptor itself.
+    unsafe {
+        libc::execveat(program.as_raw_fd(), c"".as_ptr(), arguments.as_ptr().cast(), environment.as_ptr().cast(), libc::AT_EMPTY_PATH);
+    }
+}
+
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }

@@ -14,6 +14,8 @@ pub(crate) const COMMAND: &str = "internal";
 pub(crate) const ENGINE_HOST: &str = "engine-host";
 /// PID 1 of an engine's sandbox.
 const SANDBOX: &str = "sandbox";
+/// PID 1 of a container with `--init`.
+const INIT: &str = "init";
 /// The Docker API, in a sandbox.
 const ENGINE: &str = "engine";
 /// Stands in for dockerd in containers of `docker:dind`.
@@ -30,6 +32,7 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
             engine_host::run()
         }
         Some(SANDBOX) => dockwright_container::internal::sandbox_main(),
+        Some(INIT) => dockwright_container::internal::init_main(arguments),
         Some(ENGINE) => dockwright_engine::engine_main(arguments),
         Some(DIND) => dockwright_engine::dind_main(arguments),
         Some(HELPER) => dockwright_runner::helper::main(arguments),

@@ -75,7 +75,7 @@ pub(crate) struct ContainerTask<'a> {
 pub(crate) fn run_container(task: ContainerTask<'_>, reporter: Reporter) -> ! {
     let spec = task.spec;
     match build(task, &reporter) {
-        Ok(streams) => execute(&spec.process, &streams, spec.init, reporter),
+        Ok((streams, init)) => execute(&spec.process, &streams, init, reporter),
         Err(refusal) => {
             reporter.failed(refusal);
             sys::exit_now(127)
@@ -83,7 +83,8 @@ pub(crate) fn run_container(task: ContainerTask<'_>, reporter: Reporter) -> ! {
     }
 }
 
-fn build(task: ContainerTask<'_>, reporter: &Reporter) -> Result<Streams, Refusal> {
+/// Furnishes the container; returns its streams and, if it wants one, the binary to be its PID 1.
+fn build(task: ContainerTask<'_>, reporter: &Reporter) -> Result<(Streams, Option<OwnedFd>), Refusal> {
     let ContainerTask { spec, root, group, hierarchies, joins, mut descriptors } = task;
     let given = if spec.process.terminal.is_some() { None } else { Some(given_streams(&mut descriptors)?) };
     group.enter(0).doing(|| "enter the container's cgroup".to_owned())?;
@@ -112,6 +113,7 @@ fn build(task: ContainerTask<'_>, reporter: &Reporter) -> Result<Streams, Refusa
     if spec.read_only_rootfs {
         root.make_read_only()?;
     }
+    let init = spec.init.then(open_init).transpose()?;
     root.enter()?;
 
     let engine_ends = terminal.iter().map(|(engine_end, _)| engine_end.as_fd()).chain(sockets.iter().map(AsFd::as_fd));
@@ -121,10 +123,15 @@ fn build(task: ContainerTask<'_>, reporter: &Reporter) -> Result<Streams, Refusa
     }
     drop(engine_ends);
     match (terminal, given) {
-        (Some((_, own_end)), _) => Ok(Streams::Terminal(own_end)),
-        (None, Some(given)) => Ok(given),
+        (Some((_, own_end)), _) => Ok((Streams::Terminal(own_end), init)),
+        (None, Some(given)) => Ok((given, init)),
         (None, None) => unreachable!("streams were given if there is no terminal"),
     }
+}
+
+fn open_init() -> Result<OwnedFd, Refusal> {
+    rustix::fs::openat(rustix::fs::CWD, "/.dockwright", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| "open the init binary".to_owned())
 }
 
 /// Makes the network namespace, with its interfaces, whose other ends are ports of the sandbox's bridges.

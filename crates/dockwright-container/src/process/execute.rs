@@ -21,6 +21,7 @@ use super::{
     user::{self, Identity},
 };
 use crate::{
+    internal::INIT_ARGUMENTS,
     sandbox::init::{c_path, c_strings},
     seccomp,
     sys::{self, Fork},
@@ -37,9 +38,9 @@ pub(crate) enum Streams {
     Terminal(OwnedFd),
 }
 
-/// Becomes the process. Returns only if it cannot. With `init`, a child does, and this process reaps for it.
-pub(crate) fn execute(spec: &ProcessSpec, streams: &Streams, init: bool, reporter: Reporter) -> ! {
-    match prepare(spec, streams, init) {
+/// Becomes the process, or reports why not. With `init`, the binary for that, a child becomes the process and this one reaps for it.
+pub(crate) fn execute(spec: &ProcessSpec, streams: &Streams, init: Option<OwnedFd>, reporter: Reporter) -> ! {
+    match prepare(spec, streams, init.as_ref()) {
         Ok(Prepared::Process(refusal)) | Err(refusal) => {
             reporter.failed(refusal);
             sys::exit_now(127)
@@ -47,7 +48,7 @@ pub(crate) fn execute(spec: &ProcessSpec, streams: &Streams, init: bool, reporte
         Ok(Prepared::Init { child, identity }) => {
             // Otherwise PID 1 of the sandbox would wait for this copy to close.
             drop(reporter);
-            reap(child, &identity)
+            become_init(init, child, &identity)
         }
     }
 }
@@ -59,13 +60,13 @@ enum Prepared {
     Init { child: Pid, identity: Identity },
 }
 
-fn prepare(spec: &ProcessSpec, streams: &Streams, init: bool) -> Result<Prepared, Refusal> {
+fn prepare(spec: &ProcessSpec, streams: &Streams, init: Option<&OwnedFd>) -> Result<Prepared, Refusal> {
     let wanted = spec.capabilities.resolve()?;
     let identity = user::look_up(&spec.user, &spec.additional_groups)?;
     raise_oom_score(spec.oom_score_adj);
     sys::close_on_exec_from(3).doing(|| "close descriptors on exec".to_owned())?;
     set_limits(&spec.rlimits)?;
-    if init {
+    if init.is_some() {
         // Before the filter, which does not let processes fork the way we do.
         // SAFETY: this process has one thread.
         if let Fork::Parent(child, _) = unsafe { sys::fork(0) }.doing(|| "fork the process".to_owned())? {
@@ -245,16 +246,18 @@ fn find(command: &str, path: &str) -> Result<PathBuf, Refusal> {
     Err(refused(if denied { "permission denied" } else { "executable file not found in $PATH" }.to_owned()))
 }
 
-/// PID 1 of a container that asked for one: hands on signals, reaps whatever ends, and ends as the process does.
-fn reap(child: Pid, identity: &Identity) -> ! {
+/// Becomes PID 1 of a container that asked for one. The binary is executed anew, so that nothing of the sandbox's PID 1, of which this is
+/// a copy, can be read through `/proc/1` of the container.
+fn become_init(binary: Option<OwnedFd>, child: Pid, identity: &Identity) -> ! {
     // The process's user suffices to signal it, and nothing else is needed any more.
     let lowered = capabilities::limit_bounding_set(CapabilitySet::empty())
         .and_then(|()| become_user(identity))
         .and_then(|()| capabilities::apply(CapabilitySet::empty(), CapabilitySet::empty()));
-    if lowered.is_err() {
-        sys::exit_now(127);
+    let arguments = ["docker-init"].into_iter().chain(INIT_ARGUMENTS).map(str::to_owned).chain([child.as_raw_nonzero().to_string()]);
+    if let (Ok(()), Some(binary), Ok(arguments)) = (lowered, binary, c_strings(arguments.map(String::into_bytes))) {
+        sys::execute_descriptor(binary.as_fd(), &arguments);
     }
-    sys::forward_signals_until_exit(child)
+    sys::exit_now(127)
 }
 
 /// Opens a terminal in a mounted devpts: the engine's end and the process's.

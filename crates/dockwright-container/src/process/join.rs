@@ -32,7 +32,7 @@ pub(crate) struct Target<'a> {
 /// Becomes a process of a container. The clone was made in the container's pid namespace.
 pub(crate) fn run_exec(spec: &ExecSpec, target: &Target<'_>, mut descriptors: Vec<OwnedFd>, reporter: Reporter) -> ! {
     match enter(spec, target, &mut descriptors, &reporter) {
-        Ok(streams) => execute(&spec.process, &streams, false, reporter),
+        Ok(streams) => execute(&spec.process, &streams, None, reporter),
         Err(refusal) => {
             reporter.failed(refusal);
             crate::sys::exit_now(127)
