@@ -7,6 +7,8 @@
 //! It is also what the integration tests execute as a sandbox's binary: the role `internal relay` hands its spawner connection to the test,
 //! and then does what only a process in the sandbox's network can do.
 
+#![expect(clippy::print_stderr, reason = "it is a command line tool")]
+
 use std::{
     env, fs,
     io::{BufRead as _, BufReader, Write as _},

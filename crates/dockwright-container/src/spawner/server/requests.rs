@@ -369,9 +369,7 @@ fn mount_overlay(layers: &[PathBuf], overlay: &OverlaySpec) -> io::Result<OwnedF
     } else {
         layers
     };
-    if let Err(errno) = add_lower_layers(&context, layers) {
-        return Err(errno);
-    }
+    add_lower_layers(&context, layers)?;
     fsconfig_set_string(&context, "upperdir", &overlay.upper)?;
     fsconfig_set_string(&context, "workdir", &overlay.work)?;
     fsconfig_create(&context)?;
