@@ -15,6 +15,7 @@ use std::{
 };
 
 use dockwright_container::{
+    network::egress::{Egress, NAMESERVER, NoEgress},
     process::Limits,
     sandbox::{IdMapping, MountSource, Sandbox, SandboxSpec, SharedPath, SpawnError},
     socket,
@@ -98,7 +99,8 @@ pub(super) struct RunningEngine {
     broker: JoinHandle<()>,
     connected: watch::Receiver<()>,
     // Dropped in this order: first the processes, then what they used.
-    sandbox: Sandbox,
+    _egress: Option<Egress>,
+    sandbox: Arc<Sandbox>,
     _socket: SocketFile,
     _dir: OwnedJobDir,
     _ids: IdRange,
@@ -119,6 +121,9 @@ impl RunningEngine {
         let sandbox_spec = sandbox_spec(host, &spec, &dir, &ids, Descriptors { listener: listener.into(), broker: engine_end })?;
         let spawned = tokio::task::spawn_blocking(move || Sandbox::spawn(sandbox_spec)).await;
         let sandbox = spawned.map_err(|error| CreateEngineError::Prepare { what: "sandbox", source: io::Error::other(error) })??;
+        let sandbox = Arc::new(sandbox);
+        // Beside the start of the engine, which takes as long.
+        let egress = spec.egress.then(|| start_egress(Arc::clone(&sandbox)));
         session.set_mounts(Box::new(sandbox.mounts().clone()));
         let (connection, connected) = watch::channel(());
         let broker = tokio::spawn(async move {
@@ -126,9 +131,21 @@ impl RunningEngine {
             drop(connection);
         });
         let info = EngineInfo { id: spec.id, socket: socket.path.clone(), warnings: sandbox.warnings().to_vec() };
-        let engine = Self { info, broker, connected, sandbox, _socket: socket, _dir: dir, _ids: ids };
+        let mut engine = Self { info, broker, connected, _egress: None, sandbox, _socket: socket, _dir: dir, _ids: ids };
         engine.wait_until_ready().await?;
+        if let Some(egress) = egress {
+            engine.use_egress(egress.await);
+        }
         Ok(engine)
+    }
+
+    /// An engine without a way out is of use too: its containers reach each other, and images come through the host.
+    fn use_egress(&mut self, outcome: Result<Result<Egress, NoEgress>, tokio::task::JoinError>) {
+        match outcome {
+            Ok(Ok(egress)) => self._egress = Some(egress),
+            Ok(Err(none)) => self.info.warnings.push(format!("{none}; {}", none.remedy())),
+            Err(error) => self.info.warnings.push(format!("this job has no network: {error}")),
+        }
     }
 
     pub(super) fn info(&self) -> &EngineInfo {
@@ -170,6 +187,10 @@ impl Drop for RunningEngine {
     fn drop(&mut self) {
         self.broker.abort();
     }
+}
+
+fn start_egress(sandbox: Arc<Sandbox>) -> JoinHandle<Result<Egress, NoEgress>> {
+    tokio::task::spawn_blocking(move || Egress::start(&sandbox))
 }
 
 /// Removes the directory when dropped.
@@ -255,7 +276,7 @@ fn sandbox_spec(
         hostname: hostname(spec),
         scratch: dir.scratch(),
         shared: spec.shared_paths.iter().map(|path| shared_path(path, spec.shared_owner)).collect(),
-        resolv_conf: fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        resolv_conf: if spec.egress { format!("nameserver {NAMESERVER}\n") } else { String::new() },
         engine_arguments: words(["internal", "engine"]),
         engine_environment: Vec::new(),
         descriptors: given,
