@@ -88,8 +88,8 @@ pub(crate) enum Command {
 
 /// Say what this machine can do, and for each problem the command that mends it
 ///
-/// Looks at the kernel, user namespaces, sub-ids, overlay mounts, cgroups, the network helper, the store and the Docker programs that
-/// are installed. Nothing is changed. Ends with 1 when something stops jobs from running, 0 when there are only remarks.
+/// Looks at the kernel, user namespaces, sub-ids, cgroups, the network helper, the store and the Docker programs that are installed,
+/// and starts an engine with a container. Ends with 1 when something stops jobs from running, 0 when there are only remarks.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Look only at the store, and read every blob to compare it with its digest

@@ -19,7 +19,7 @@ pub(crate) use checkout::Checkout;
 pub(crate) use coordinator::LocalCoordinator;
 pub(crate) use engines::{AbsentEngine, EmbeddedEngines, ForeignEngine};
 pub(crate) use events::{JobNames, translate};
-pub(crate) use host_process::{HostProcess, HostSettings};
+pub(crate) use host_process::{HostError, HostProcess, HostSettings};
 pub(crate) use pipeline_run::{RunEnd, run_pipeline};
 pub(crate) use project::LoadedPipeline;
 pub(crate) use selection::select_jobs;

@@ -1,11 +1,12 @@
 //! `dockwright doctor`: what this machine can do, and the command that mends what it cannot.
 //!
-//! Each group of checks is a file below; a check looks or tries, and never changes anything that stays.
+//! Each group of checks is a file below. A check looks or tries; what it tries is gone afterwards.
 
 mod finding;
 mod kernel;
 mod programs;
 mod storage;
+mod trial;
 mod user;
 
 use finding::{Finding, Status};
@@ -42,8 +43,10 @@ fn examine(settings: &GlobalSettings) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(kernel::check());
     findings.extend(user::check());
-    findings.extend(storage::check(&settings.paths));
     findings.extend(programs::check());
+    findings.push(trial::check(settings));
+    // Last, because it moves the process into the namespace of the store's files.
+    findings.extend(storage::check(&settings.paths));
     findings
 }
 

@@ -71,7 +71,7 @@ fn user_namespaces(switches: &Switches, root: bool) -> Finding {
 
 fn cgroups(mount: &Path) -> Finding {
     const CHECK: &str = "cgroups";
-    let no_limits = "nothing to do for CI; limits such as `docker run --memory` are not enforced";
+    let no_limits = "jobs run all the same; `docker run --memory` and other limits may have no effect";
     if mount.join("cgroup.controllers").is_file() {
         return Finding::good(CHECK, "version 2");
     }
