@@ -83,8 +83,9 @@ impl Reporter for LiveReporter {
             }
             RunEvent::ImagePushed { .. } => {}
             RunEvent::PipelineFinished { status, duration } => {
+                self.summary.print_idle_jobs(&self.streams);
                 self.summary.print_failed_logs(&self.streams);
-                self.summary.print(&self.streams, *status, *duration);
+                self.summary.print_end(&self.streams, *status, *duration);
             }
         }
     }

@@ -51,7 +51,11 @@ impl Reporter for PlainReporter {
                 self.streams.say(format!("{} {style}{sign} {}{style:#} in {time}", self.prefix(job), outcome.words()));
             }
             RunEvent::Warning { message, hint } => print_warning(message, hint.as_deref()),
-            RunEvent::PipelineFinished { status, duration } => self.summary.print(&self.streams, *status, *duration),
+            RunEvent::PipelineFinished { status, duration } => {
+                self.streams.say("");
+                self.summary.print_jobs(&self.streams);
+                self.summary.print_end(&self.streams, *status, *duration);
+            }
             RunEvent::JobPhase { .. } | RunEvent::ImagePushed { .. } => {}
         }
     }

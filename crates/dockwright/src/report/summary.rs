@@ -134,15 +134,27 @@ impl Summary {
         }
     }
 
-    /// Prints one line per job that ran and one for the pipeline; pushed images are data.
-    pub(super) fn print(&self, streams: &Streams, status: PipelineStatus, duration: Duration) {
+    /// Prints one line per job.
+    pub(super) fn print_jobs(&self, streams: &Streams) {
+        self.print_lines(streams, |_| true);
+    }
+
+    /// Prints one line per job that did not run.
+    pub(super) fn print_idle_jobs(&self, streams: &Streams) {
+        self.print_lines(streams, |outcome| !outcome.ran());
+    }
+
+    fn print_lines(&self, streams: &Streams, is_shown: impl Fn(&JobOutcome) -> bool) {
         let width = self.finished.iter().map(|job| job.name.chars().count()).max().unwrap_or(0);
-        streams.say("");
-        for job in &self.finished {
+        for job in self.finished.iter().filter(|job| is_shown(&job.outcome)) {
             let (sign, style) = job.outcome.sign();
             let time = if job.outcome.ran() { words_for_time(job.duration) } else { String::new() };
             streams.say(format!("{style}{sign}{style:#} {:width$}  {:>12}  {}", job.name, time, job.outcome.words()));
         }
+    }
+
+    /// Prints what was pushed, which is data, and how the pipeline ended.
+    pub(super) fn print_end(&self, streams: &Streams, status: PipelineStatus, duration: Duration) {
         self.print_pushed(streams);
         let (word, style) = match status {
             PipelineStatus::Success => ("passed", SUCCESS),

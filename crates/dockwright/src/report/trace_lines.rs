@@ -65,7 +65,7 @@ impl TraceLines {
 
 /// Returns the last state of a line that was redrawn.
 fn visible(text: &str) -> Option<String> {
-    let erased = |segment: &'_ str| segment.strip_prefix(ERASE_LINE).unwrap_or(segment).to_owned();
+    let erased = |segment: &'_ str| segment.trim_start_matches(ERASE_LINE).to_owned();
     text.rsplit('\r').map(erased).find(|segment| !segment.is_empty())
 }
 

@@ -140,6 +140,9 @@ impl HostProcess {
             Some(FromHost::Ready) => {}
             Some(FromHost::CannotStart(problem)) => {
                 wait(&child).await;
+                // Said once, however many jobs ask.
+                let message = format!("jobs get no containers: {problem}");
+                let _ = self.events.send(RunEvent::Warning { message, hint: problem.remedy.clone() }).await;
                 return Err(HostError::CannotStart(problem));
             }
             Some(_) | None => return Err(HostError::Gone),

@@ -24,7 +24,7 @@ use crate::{
 
 const CHECK: &str = "container";
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Nobody pushes during the trial.
+/// Nobody listens.
 const EVENT_QUEUE: usize = 1;
 
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,9 @@ pub(super) fn check(settings: &GlobalSettings) -> Finding {
 async fn try_host(settings: &GlobalSettings) -> Result<Duration, TrialError> {
     let program = std::env::current_exe().map_err(TrialError::Program)?;
     let host_settings = HostSettings { program, home: settings.paths.home.clone(), log: settings.log.clone() };
-    let (events, _held) = mpsc::channel(EVENT_QUEUE);
+    let (events, received) = mpsc::channel(EVENT_QUEUE);
+    // The finding says it all.
+    drop(received);
     let host = Arc::new(HostProcess::new(host_settings, events));
     // The host makes the helper image when it runs for the first time, which is no part of a job's start.
     let ready = host.call(Request::Release { engine: String::new() }).await;
