@@ -95,11 +95,21 @@ pub struct RootWriter<'r> {
     directory_times: BTreeMap<PathBuf, Modified>,
     /// Where the first name of a file with several was written.
     links: HashMap<u64, PathBuf>,
+    buffer: Vec<u8>,
 }
+
+const BUFFER_BYTES: usize = 128 * 1024;
 
 impl<'r> RootWriter<'r> {
     pub fn new(root: BorrowedFd<'r>, new_directory_time: Option<Modified>) -> Self {
-        Self { root, tree: RootTree::new(root), new_directory_time, directory_times: BTreeMap::new(), links: HashMap::new() }
+        Self {
+            root,
+            tree: RootTree::new(root),
+            new_directory_time,
+            directory_times: BTreeMap::new(),
+            links: HashMap::new(),
+            buffer: vec![0; BUFFER_BYTES],
+        }
     }
 
     /// Follows links in a path of the root.
@@ -208,7 +218,7 @@ impl<'r> RootWriter<'r> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(FileError::from)?;
         let mut file = File::from(file);
-        copy_bytes(&mut reader, &mut file)?;
+        copy_bytes(&mut reader, &mut file, &mut self.buffer)?;
         set_owner_and_mode(&file, appearance.permissions_of(metadata), appearance.owner_of(metadata))?;
         set_attributes(&file, metadata);
         rustix::fs::futimens(&file, &times(metadata.modified))?;
@@ -263,11 +273,9 @@ impl From<Errno> for FileError {
     }
 }
 
-fn copy_bytes(reader: &mut dyn io::Read, file: &mut File) -> Result<(), FileError> {
-    const BUFFER_BYTES: usize = 128 * 1024;
-    let mut buffer = vec![0; BUFFER_BYTES];
+fn copy_bytes(reader: &mut dyn io::Read, file: &mut File, buffer: &mut [u8]) -> Result<(), FileError> {
     loop {
-        match reader.read(&mut buffer).map_err(FileError::Read)? {
+        match reader.read(buffer).map_err(FileError::Read)? {
             0 => return Ok(()),
             length => file.write_all(&buffer[..length]).map_err(FileError::Write)?,
         }
@@ -331,9 +339,12 @@ pub fn put_script(root: BorrowedFd<'_>, name: &str, content: &str) -> io::Result
     File::from(file).write_all(content.as_bytes())
 }
 
-/// Takes it away again.
+/// Takes it away again, unless it took itself away.
 pub fn remove_script(root: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    Ok(rustix::fs::unlinkat(root, name, AtFlags::empty())?)
+    match rustix::fs::unlinkat(root, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

@@ -21,8 +21,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     rc::Rc,
-    sync::Arc,
-    thread::JoinHandle,
 };
 
 use dockwright_store::{DiffId, ImageConfig, ImageId};
@@ -43,7 +41,7 @@ use crate::{
     tree::{Modified, RootTree},
 };
 
-/// Builds an image. Blocks; events are reported on the calling thread.
+/// Builds an image. Blocks, so it wants a thread of its own; events are reported on it.
 pub fn build(
     backend: &dyn BuildBackend,
     mut context: Context,
@@ -61,19 +59,6 @@ pub fn build(
     }
     let solver = Solver::new(backend, &context, options, cancel, events, &file)?;
     solver.solve(target)
-}
-
-/// Builds on a thread of its own. Dropping the handle does not stop it; `cancel` does.
-pub fn build_on_thread(
-    backend: Arc<dyn BuildBackend>,
-    context: Context,
-    options: BuildOptions,
-    cancel: Arc<Cancel>,
-    mut events: Box<dyn FnMut(BuildEvent) + Send>,
-) -> std::io::Result<JoinHandle<Result<ImageId, BuildError>>> {
-    std::thread::Builder::new()
-        .name("build-solver".to_owned())
-        .spawn(move || build(backend.as_ref(), context, &options, &cancel, &mut events))
 }
 
 fn find_target(file: &Dockerfile, options: &BuildOptions) -> Result<usize, BuildError> {

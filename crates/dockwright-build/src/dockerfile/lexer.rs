@@ -420,6 +420,20 @@ mod tests {
         assert_eq!(lexer.words("'' x").unwrap(), ["", "x"]);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in "[a$\\{}:\\-+?#%/*'\"\\\\ é]{0,40}") {
+            let lexer = Lexer::new('\\', &lookup);
+            let _ = (lexer.word(&text), lexer.words(&text), lexer.body(&text));
+        }
+
+        /// What quotes protect comes out as it went in.
+        #[test]
+        fn single_quotes_protect_everything(text in "[a$\\{}\"\\\\ é]{0,20}") {
+            proptest::prop_assert_eq!(Lexer::new('\\', &lookup).word(&format!("'{text}'")), Ok(text));
+        }
+    }
+
     #[test]
     fn bodies_keep_quotes() {
         assert_eq!(Lexer::new('`', &lookup).body("it's \"$NAME\" \\$NAME").unwrap(), "it's \"value\" $NAME");

@@ -23,7 +23,11 @@ pub struct SpoolTree {
     nodes: BTreeMap<PathBuf, Node>,
     /// Names in each directory, so that listing one does not look at the others.
     children: BTreeMap<PathBuf, Vec<OsString>>,
+    /// One for all files: contexts have many small ones.
+    buffer: Vec<u8>,
 }
+
+const BUFFER_BYTES: usize = 64 * 1024;
 
 struct Node {
     metadata: Metadata,
@@ -36,7 +40,7 @@ impl SpoolTree {
     pub fn new(scratch: &Path) -> io::Result<Self> {
         let root = Node { metadata: Metadata::implied_directory(), offset: 0, sum: String::new() };
         let nodes = BTreeMap::from([(PathBuf::new(), root)]);
-        Ok(Self { bytes: tempfile::tempfile_in(scratch)?, length: 0, nodes, children: BTreeMap::new() })
+        Ok(Self { bytes: tempfile::tempfile_in(scratch)?, length: 0, nodes, children: BTreeMap::new(), buffer: vec![0; BUFFER_BYTES] })
     }
 
     /// Adds a path, or replaces it. `content` is read to its end for a file and not at all otherwise.
@@ -104,16 +108,14 @@ impl SpoolTree {
     }
 
     fn append(&mut self, content: &mut dyn Read, sum: &mut sha2::Sha256) -> io::Result<u64> {
-        const BUFFER_BYTES: usize = 64 * 1024;
-        let mut buffer = vec![0; BUFFER_BYTES];
         let start = self.length;
         loop {
-            let length = content.read(&mut buffer)?;
+            let length = content.read(&mut self.buffer)?;
             if length == 0 {
                 return Ok(self.length - start);
             }
-            sum.update(&buffer[..length]);
-            self.bytes.write_all(&buffer[..length])?;
+            sum.update(&self.buffer[..length]);
+            self.bytes.write_all(&self.buffer[..length])?;
             self.length += length as u64;
         }
     }

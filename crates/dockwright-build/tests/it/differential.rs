@@ -1,4 +1,5 @@
-//! The same Dockerfiles built by us and by the machine's dockerd (classic builder): configuration, history and files must agree.
+//! The same Dockerfiles built by us and by the machine's dockerd (classic builder): configuration, history and files must agree. Once with
+//! the solver alone, on an engine of temporary directories, and once with the whole engine, where the binary was built before.
 //!
 //! What differs on purpose is taken out first: `Image` and the host name fields of the configuration, `docker_version`, `container` and
 //! `container_config`. Texts of history entries hold the sums of copied files, so those are compared too, except for `COPY --from`, where
@@ -16,7 +17,7 @@ use dockwright_testing::requires;
 use serde_json::{Value, json};
 
 use crate::{
-    dockerd::{Dockerd, SavedImage, describe},
+    daemon::{Daemon, SavedImage, describe},
     fake::FakeEngine,
 };
 
@@ -203,6 +204,37 @@ RUN rm -r /r && mkdir /r && echo new > /r/n
     ("same-base", "FROM base\n", &[]),
 ];
 
+/// Builds that need real containers.
+const ENGINE_CASES: &[(&str, &str, &[&str])] = &[
+    (
+        "volumes",
+        r#"FROM base
+RUN mkdir /v && echo kept > /v/before
+VOLUME /v /unmade
+RUN echo lost > /v/after && echo lost > /unmade/x && echo kept > /beside
+COPY a.txt /v/copied
+"#,
+        &[],
+    ),
+    (
+        "users",
+        r#"FROM base
+RUN chmod 1777 /tmp
+USER web
+RUN id -u > /tmp/uid; id -g > /tmp/gid; touch /tmp/owned; echo $HOME > /tmp/home
+USER 5:6
+RUN id > /tmp/id
+"#,
+        &[],
+    ),
+    (
+        "nothing-changes",
+        "FROM base\nRUN true\nRUN cat /etc/hosts /etc/resolv.conf > /dev/null\nRUN touch /dev/shm/x /proc/self/comm || true\n",
+        &[],
+    ),
+    ("from-nothing", "FROM scratch\nCOPY busybox /busybox\nRUN [\"/busybox\", \"true\"]\nRUN [\"/busybox\", \"touch\", \"/x\"]\n", &[]),
+];
+
 /// Dockerfiles that both refuse with the same words.
 const REFUSED: &[&str] = &[
     "FROM base\nRUN exit 3\n",
@@ -228,22 +260,17 @@ const REFUSED: &[&str] = &[
 fn dockerd_agrees() {
     requires!(Root, Command("dockerd"), DockerCli, Command("busybox"), Command("unshare"), Command("xz"), Command("bzip2"));
     let context = make_context();
-    let (dockerd, engine) = (Dockerd::start(), FakeEngine::new());
+    let (dockerd, engine) = (Daemon::dockerd(), FakeEngine::new());
     let mut differences = String::new();
     for (name, file, flags) in CASES {
         let theirs = build_there(&dockerd, context.path(), file, &[*flags, &["--tag", name]].concat());
         assert!(theirs.is_ok(), "{name}: dockerd refused: {theirs:?}");
-        let ours = build_here(&engine, context.path(), file, name, flags);
-        if let Err(error) = ours {
+        if let Err(error) = build_here(&engine, context.path(), file, name, flags) {
             differences += &["== ", name, ": refused here: ", &error, "\n"].concat();
             continue;
         }
-        let SavedImage { config, files } = dockerd.save(name);
-        let their_files: String = files.iter().map(|(path, text)| format!("{text} {}\n", path.display())).collect();
-        let our_config = serde_json::to_value(engine.config(name)).unwrap();
-        let summary = |config| if *name == "stages" { without_sums(&summary(config)) } else { summary(config) };
-        compare(&mut differences, name, "configuration", &summary(&config), &summary(&our_config));
-        compare(&mut differences, name, "files", &their_files, &files_here(&engine, name));
+        let ours = serde_json::to_value(engine.config(name)).unwrap();
+        compare_images(&mut differences, name, &dockerd.save(name), &ours, &files_here(&engine, name));
     }
     assert!(differences.is_empty(), "{differences}");
 }
@@ -252,7 +279,7 @@ fn dockerd_agrees() {
 fn dockerd_refuses_with_the_same_words() {
     requires!(Root, Command("dockerd"), DockerCli, Command("busybox"), Command("unshare"), Command("xz"), Command("bzip2"));
     let context = make_context();
-    let (dockerd, engine) = (Dockerd::start(), FakeEngine::new());
+    let (dockerd, engine) = (Daemon::dockerd(), FakeEngine::new());
     let (name, base, _) = CASES[0];
     build_there(&dockerd, context.path(), base, &["--tag", name]).unwrap();
     build_here(&engine, context.path(), base, name, &[]).unwrap();
@@ -263,6 +290,44 @@ fn dockerd_refuses_with_the_same_words() {
         compare(&mut differences, file, "message", without_place(&theirs), without_place(&ours));
     }
     assert!(differences.is_empty(), "{differences}");
+}
+
+#[test]
+fn the_whole_engine_agrees_with_dockerd() {
+    requires!(Root, Command("dockerd"), DockerCli, Command("busybox"), Command("xz"), Command("bzip2"));
+    let Some(program) = built_binary() else {
+        return dockwright_testing::skip("the_whole_engine_agrees_with_dockerd", "the binary is not built: `cargo build -p dockwright`");
+    };
+    let context = make_context();
+    let (dockerd, dockwright) = (Daemon::dockerd(), Daemon::dockwright(&program));
+    let mut differences = String::new();
+    for (name, file, flags) in CASES.iter().chain(ENGINE_CASES) {
+        let flags = [*flags, &["--tag", name]].concat();
+        build_there(&dockerd, context.path(), file, &flags).unwrap_or_else(|error| panic!("{name}: dockerd refused: {error}"));
+        if let Err(error) = build_there(&dockwright, context.path(), file, &flags) {
+            differences += &["== ", name, ": refused here: ", &error, "\n"].concat();
+            continue;
+        }
+        let ours = dockwright.save(name);
+        compare_images(&mut differences, name, &dockerd.save(name), &ours.config, &lines(&ours));
+    }
+    assert!(differences.is_empty(), "{differences}");
+}
+
+/// The binary beside the tests, as `cargo build` leaves it.
+fn built_binary() -> Option<PathBuf> {
+    let tests = std::env::current_exe().ok()?;
+    Some(tests.parent()?.parent()?.join("dockwright")).filter(|path| path.exists())
+}
+
+fn lines(image: &SavedImage) -> String {
+    image.files.iter().map(|(path, text)| format!("{text} {}\n", path.display())).collect()
+}
+
+fn compare_images(differences: &mut String, name: &str, theirs: &SavedImage, our_config: &Value, our_files: &str) {
+    let summary = |config| if name == "stages" { without_sums(&summary(config)) } else { summary(config) };
+    compare(differences, name, "configuration", &summary(&theirs.config), &summary(our_config));
+    compare(differences, name, "files", &lines(theirs), our_files);
 }
 
 /// dockerd names the line of some mistakes only.
@@ -312,16 +377,17 @@ fn without_sums(text: &str) -> String {
     sum.replace_all(text, "$1").into_owned()
 }
 
-fn build_there(dockerd: &Dockerd, context: &Path, file: &str, flags: &[&str]) -> Result<(), String> {
+fn build_there(daemon: &Daemon, context: &Path, file: &str, flags: &[&str]) -> Result<(), String> {
     fs::write(context.join("Dockerfile.case"), file).unwrap();
     let path = context.join("Dockerfile.case").display().to_string();
     let context = context.display().to_string();
-    let output = dockerd.docker(&[&["build", "--network=none", "--file", &path][..], flags, &[&context]].concat());
+    let output = daemon.docker(&[&["build", "--network=none", "--file", &path][..], flags, &[&context]].concat());
     if output.status.success() {
         return Ok(());
     }
     let error = String::from_utf8_lossy(&output.stderr);
-    let message = error.lines().rfind(|line| !line.starts_with("DEPRECATED") && !line.trim().is_empty()).unwrap_or_default();
+    let said = |line: &&str| !line.starts_with("DEPRECATED") && !line.starts_with("hint:") && !line.trim().is_empty();
+    let message = error.lines().rfind(said).unwrap_or_default();
     Err(message.strip_prefix("Error response from daemon: ").unwrap_or(message).to_owned())
 }
 

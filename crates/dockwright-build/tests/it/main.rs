@@ -1,8 +1,8 @@
 //! Builds from end to end, against an engine made of temporary directories.
 
 mod cache;
+mod daemon;
 mod differential;
-mod dockerd;
 mod fake;
 mod files;
 mod language;

@@ -1,4 +1,4 @@
-//! A dockerd of the machine, on a private socket, with data of its own; ended by `Drop`.
+//! Daemons that speak the Docker API, each on a private socket with data of its own; ended by `Drop`.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use std::{
 
 use serde_json::Value;
 
-/// A dockerd of the machine.
-pub(crate) struct Dockerd {
+/// A daemon.
+pub(crate) struct Daemon {
     child: Child,
     dir: tempfile::TempDir,
 }
@@ -24,30 +24,44 @@ pub(crate) struct SavedImage {
     pub(crate) files: BTreeMap<PathBuf, String>,
 }
 
-impl Dockerd {
-    pub(crate) fn start() -> Self {
+impl Daemon {
+    /// Starts the machine's dockerd.
+    pub(crate) fn dockerd() -> Self {
+        Self::start(|dir| {
+            let path = |name: &str| dir.join(name).display().to_string();
+            let mut command = Command::new("dockerd");
+            command.args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")]);
+            command.args(["--host", &format!("unix://{}", path("sock")), "--bridge=none", "--iptables=false", "--ip6tables=false"]);
+            command
+        })
+    }
+
+    /// Starts `dockwright engine serve`.
+    pub(crate) fn dockwright(program: &Path) -> Self {
+        Self::start(|dir| {
+            let mut command = Command::new(program);
+            command.env("DOCKWRIGHT_HOME", dir.join("home"));
+            command.args(["engine", "serve", "--socket"]).arg(dir.join("sock"));
+            command
+        })
+    }
+
+    fn start(command: impl FnOnce(&Path) -> Command) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name).display().to_string();
         let log = File::create(dir.path().join("log")).unwrap();
-        let child = Command::new("dockerd")
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
-            .args(["--host", &format!("unix://{}", path("sock")), "--bridge=none", "--iptables=false", "--ip6tables=false"])
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut dockerd = Self { child, dir };
+        let child = command(dir.path()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut daemon = Self { child, dir };
         // About a minute; it takes one or two seconds.
         const ATTEMPTS: usize = 600;
         const PAUSE: Duration = Duration::from_millis(100);
         for _ in 0..ATTEMPTS {
-            if dockerd.docker(&["version"]).status.success() {
-                return dockerd;
+            if daemon.docker(&["version"]).status.success() {
+                return daemon;
             }
-            assert!(dockerd.child.try_wait().unwrap().is_none(), "dockerd ended: {}", dockerd.log());
+            assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended: {}", daemon.log());
             thread::sleep(PAUSE);
         }
-        panic!("dockerd does not answer: {}", dockerd.log());
+        panic!("the daemon does not answer: {}", daemon.log());
     }
 
     fn log(&self) -> String {
@@ -89,9 +103,9 @@ impl Dockerd {
     }
 }
 
-impl Drop for Dockerd {
+impl Drop for Daemon {
     fn drop(&mut self) {
-        // dockerd ends its containerd and unmounts when asked, not when killed.
+        // Asked, not killed: dockerd then ends its containerd and unmounts.
         let pid = self.child.id().to_string();
         let _ = Command::new("kill").arg(pid).stdout(Stdio::null()).status();
         let _ = self.child.wait();
