@@ -12,7 +12,7 @@ use dockwright_container::{
     process::{ContainerSpec, Limits, Mount, MountSource, NetworkMode, ProcessSpec, Rlimit, Rootfs, Seccomp},
     spawner::Stdio,
 };
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use tokio::runtime::Handle;
 
 use super::Overlay;
@@ -231,16 +231,34 @@ enum Kind {
     Directory,
 }
 
+/// The directory of the image in which mounting may make files.
+const MOUNT_PARENT: &str = "etc";
+
 /// The places for mounts that were not there before a process ran.
 pub(super) struct MountTargets {
     missing: Vec<(&'static str, Kind)>,
+    /// [`MOUNT_PARENT`] as it was, where the image has one.
+    parent: Option<Stat>,
 }
 
 impl MountTargets {
     /// Notes what a tree lacks.
     pub(super) fn missing_in(root: BorrowedFd<'_>) -> Self {
         let is_missing = |path: &str| rustix::fs::statat(root, path, AtFlags::SYMLINK_NOFOLLOW).is_err();
-        Self { missing: MOUNT_TARGETS.into_iter().filter(|(path, _)| is_missing(path)).collect() }
+        let parent = rustix::fs::statat(root, MOUNT_PARENT, AtFlags::SYMLINK_NOFOLLOW).ok();
+        Self { missing: MOUNT_TARGETS.into_iter().filter(|(path, _)| is_missing(path)).collect(), parent }
+    }
+
+    /// Removes [`MOUNT_PARENT`] from the upper directory of an overlay, which is gone, when it got there only because mounting made and
+    /// removed files in it: a `RUN true` makes no layer.
+    pub(super) fn forget_parent(&self, upper: BorrowedFd<'_>) {
+        let Some(before) = &self.parent else { return };
+        let same = |now: &Stat| (now.st_mode, now.st_uid, now.st_gid) == (before.st_mode, before.st_uid, before.st_gid);
+        let untouched = rustix::fs::statat(upper, MOUNT_PARENT, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|now| same(&now));
+        if untouched && !is_opaque(upper) {
+            // One that holds something stays, by the kernel's own rule.
+            let _ = rustix::fs::unlinkat(upper, MOUNT_PARENT, AtFlags::REMOVEDIR);
+        }
     }
 
     /// Removes what mounting has made, unless the process put something there.
@@ -263,6 +281,14 @@ impl MountTargets {
             }
         }
     }
+}
+
+/// Whether [`MOUNT_PARENT`] hides the one of the layers below. What cannot be read does, so that it is kept.
+fn is_opaque(upper: BorrowedFd<'_>) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(directory) = rustix::fs::openat(upper, MOUNT_PARENT, flags, Mode::empty()) else { return true };
+    let mut value = [0_u8; 1];
+    ["user.overlay.opaque", "trusted.overlay.opaque"].iter().any(|name| rustix::fs::fgetxattr(&directory, *name, &mut value).is_ok())
 }
 
 fn is_empty_file(parent: BorrowedFd<'_>, name: &str) -> bool {
@@ -297,6 +323,28 @@ mod tests {
         left.sort();
         assert_eq!(left, ["etc", "sys"]);
         assert_eq!(fs::read_dir(dir.path().join("etc")).expect("a listing").count(), 1);
+    }
+
+    #[test]
+    fn an_untouched_directory_is_no_change() {
+        let (image, upper) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let open = |dir: &tempfile::TempDir| fs::File::open(dir.path()).expect("a directory");
+        fs::create_dir(image.path().join("etc")).expect("a directory of the image");
+        let targets = MountTargets::missing_in(open(&image).as_fd());
+        let etc = upper.path().join("etc");
+        fs::create_dir(&etc).expect("a directory");
+        targets.forget_parent(open(&upper).as_fd());
+        assert!(!etc.exists());
+
+        fs::create_dir(&etc).expect("a directory");
+        fs::write(etc.join("x"), "").expect("a file");
+        targets.forget_parent(open(&upper).as_fd());
+        assert!(etc.exists(), "something was written");
+
+        fs::remove_file(etc.join("x")).expect("the file");
+        fs::set_permissions(&etc, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("the mode");
+        targets.forget_parent(open(&upper).as_fd());
+        assert!(etc.exists(), "its mode was changed");
     }
 
     #[test]

@@ -24,11 +24,13 @@ pub(super) struct Step {
     overlay: Overlay,
     root: OwnedFd,
     runtime: Handle,
+    /// What the last process found.
+    targets: Option<MountTargets>,
 }
 
 impl Step {
     pub(super) fn new(overlay: Overlay, root: OwnedFd, runtime: Handle) -> Self {
-        Self { overlay, root, runtime }
+        Self { overlay, root, runtime, targets: None }
     }
 
     /// Sends what was written to the host as a tar, while it is being read.
@@ -71,12 +73,16 @@ impl BuildStep for Step {
         let targets = MountTargets::missing_in(self.root.as_fd());
         let status = run::run(&self.overlay, &self.runtime, spec, output, cancel);
         targets.remove_from(self.root.as_fd());
+        self.targets = Some(targets);
         Ok(status?)
     }
 
     fn commit(self: Box<Self>) -> Result<Option<CommittedLayer>, BackendError> {
         // Nothing may change the upper directory while it is read.
         self.overlay.unmount();
+        if let Some(targets) = &self.targets {
+            targets.forget_parent(File::open(self.overlay.upper())?.as_fd());
+        }
         if is_empty(&self.overlay)? {
             return Ok(None);
         }
