@@ -18,7 +18,7 @@ const MAX_ID: u32 = 0x7fff_ffff;
 pub(crate) struct Identity {
     pub uid: u32,
     pub gid: u32,
-    /// Supplementary groups, sorted.
+    /// Supplementary groups, sorted; the primary one is among them.
     pub groups: Vec<u32>,
     pub home: String,
 }
@@ -91,6 +91,8 @@ fn resolve(user: &str, additional_groups: &[String], passwd: &str, group: &str) 
     if [uid, gid].iter().chain(&supplementary).any(|id| *id > MAX_ID) {
         return Err(Refusal::invalid(format!("uids and gids must be in range 0-{MAX_ID}")));
     }
+    // Without it, giving up the primary group would get around permissions that the group is denied (CVE-2022-36109).
+    supplementary.push(gid);
     supplementary.sort_unstable();
     supplementary.dedup();
     let home = if home.is_empty() { "/" } else { home };
@@ -126,12 +128,12 @@ mod tests {
 
     #[test]
     fn names_numbers_and_groups() {
-        check("", &[], "0:0 [10] /root");
-        check("app", &[], "1000:1001 [10, 29] /srv/app");
-        check("1000", &[], "7:8 [] /seven");
-        check("app:audio", &[], "1000:29 [] /srv/app");
-        check("app:5", &["wheel", "77"], "1000:5 [10, 77] /srv/app");
-        check("4242", &[], "4242:0 [] /");
+        check("", &[], "0:0 [0, 10] /root");
+        check("app", &[], "1000:1001 [10, 29, 1001] /srv/app");
+        check("1000", &[], "7:8 [8] /seven");
+        check("app:audio", &[], "1000:29 [29] /srv/app");
+        check("app:5", &["wheel", "77"], "1000:5 [5, 10, 77] /srv/app");
+        check("4242", &[], "4242:0 [0] /");
         check("nobody", &[], "unable to find user nobody: no matching entries in passwd file");
         check("app:nogroup", &[], "unable to find group nogroup: no matching entries in group file");
         check("4294967295", &[], "uids and gids must be in range 0-2147483647");
