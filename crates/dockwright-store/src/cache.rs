@@ -59,7 +59,7 @@ impl Store {
     /// Returns the result of this key, if everything it needs is there.
     pub fn cache_get(&self, scope: &str, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         const DOING: &str = "look into the build cache";
-        self.db().write(DOING, |transaction| {
+        self.db().write_volatile(DOING, |transaction| {
             let failed = StoreError::sql(DOING);
             let value: Option<Vec<u8>> = transaction
                 .query_row("UPDATE cache SET used_at = unixepoch() WHERE scope = ?1 AND key = ?2 RETURNING value", (scope, key), |row| {

@@ -1,7 +1,7 @@
 //! The store's database: connections, format version, and how our types are written in it.
 //!
 //! SQLite in WAL mode, so that several processes read and write at once. Every write is one immediate transaction: the write lock is taken
-//! at its start, so what it has read stays true until it ends. `synchronous = FULL` makes a commit durable before it returns.
+//! at its start, so what it has read stays true until it ends.
 
 use std::{path::Path, sync::Mutex, time::Duration};
 
@@ -42,6 +42,8 @@ pub enum FormatError {
 pub(crate) struct Database {
     path: std::path::PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Connections whose commits may be lost with the machine's power, though not with the process.
+    idle_volatile: Mutex<Vec<Connection>>,
 }
 
 impl Database {
@@ -49,53 +51,75 @@ impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self, FormatError> {
         let mut connection = connect(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
         migrate(&mut connection)?;
-        Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![connection]) })
+        Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![connection]), idle_volatile: Mutex::default() })
     }
 
     /// Runs `work` on a connection, for reading.
     pub(crate) fn read<T>(&self, doing: &'static str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let connection = self.take().map_err(|source| StoreError::Database { doing, source })?;
-        let outcome = work(&connection).map_err(|source| StoreError::Database { doing, source });
-        self.give_back(connection);
+        let connection = self.take(&self.idle, "FULL").map_err(StoreError::sql(doing))?;
+        let outcome = work(&connection).map_err(StoreError::sql(doing));
+        give_back(&self.idle, connection);
         outcome
     }
 
-    /// Runs `work` in one write transaction; an error rolls it back.
+    /// Runs `work` in one write transaction; an error rolls it back. When this returns, the change survives a loss of power.
     pub(crate) fn write<T>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let failed = |source| StoreError::Database { doing, source };
-        let mut connection = self.take().map_err(failed)?;
-        let outcome = (|| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-            let value = work(&transaction)?;
-            transaction.commit().map_err(failed)?;
-            Ok(value)
-        })();
-        self.give_back(connection);
+        let mut connection = self.take(&self.idle, "FULL").map_err(StoreError::sql(doing))?;
+        let outcome = in_transaction(&mut connection, doing, work);
+        give_back(&self.idle, connection);
         outcome
     }
 
-    fn take(&self) -> rusqlite::Result<Connection> {
-        let idle = self.idle.lock().expect("no holder of this lock panics").pop();
-        idle.map_or_else(|| connect(&self.path), Ok)
+    /// As [`write`](Self::write), but does not wait for the disk: for what means nothing after a restart, such as leases and times of use.
+    pub(crate) fn write_volatile<T>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.take(&self.idle_volatile, "NORMAL").map_err(StoreError::sql(doing))?;
+        let outcome = in_transaction(&mut connection, doing, work);
+        give_back(&self.idle_volatile, connection);
+        outcome
     }
 
-    fn give_back(&self, connection: Connection) {
-        let mut idle = self.idle.lock().expect("no holder of this lock panics");
-        if idle.len() < IDLE_CONNECTIONS_MAX {
-            idle.push(connection);
+    fn take(&self, pool: &Mutex<Vec<Connection>>, synchronous: &str) -> rusqlite::Result<Connection> {
+        let idle = pool.lock().expect("no holder of this lock panics").pop();
+        if let Some(connection) = idle {
+            return Ok(connection);
         }
+        let connection = connect(&self.path)?;
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        Ok(connection)
     }
+}
+
+fn give_back(pool: &Mutex<Vec<Connection>>, connection: Connection) {
+    let mut idle = pool.lock().expect("no holder of this lock panics");
+    if idle.len() < IDLE_CONNECTIONS_MAX {
+        idle.push(connection);
+    }
+}
+
+fn in_transaction<T>(
+    connection: &mut Connection,
+    doing: &'static str,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::sql(doing))?;
+    let value = work(&transaction)?;
+    transaction.commit().map_err(StoreError::sql(doing))?;
+    Ok(value)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

@@ -25,7 +25,8 @@ const DAY_SECS: u64 = 24 * 60 * 60;
 /// What a collection may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GcPolicy {
-    /// Content used within this time stays whatever refers to it.
+    /// Content used within this time stays whatever refers to it. Jobs refer to what they use only while they run, so this is also how
+    /// long a pulled image waits for the next job. It must not be shorter than the longest pause between two calls of one writer.
     pub grace_secs: u64,
     /// Build cache entries not used for this long go.
     pub cache_idle_secs: u64,
@@ -35,7 +36,7 @@ pub struct GcPolicy {
 
 impl Default for GcPolicy {
     fn default() -> Self {
-        Self { grace_secs: 60 * 60, cache_idle_secs: 30 * DAY_SECS, upload_idle_secs: DAY_SECS }
+        Self { grace_secs: 7 * DAY_SECS, cache_idle_secs: 30 * DAY_SECS, upload_idle_secs: DAY_SECS }
     }
 }
 

@@ -51,7 +51,7 @@ impl Lease {
 
     fn hold(&self, kind: Kind, digest: &Digest) -> Result<bool, StoreError> {
         const DOING: &str = "hold content";
-        self.store.db().write(DOING, |transaction| {
+        self.store.db().write_volatile(DOING, |transaction| {
             let there = touch(transaction, kind, digest)?;
             if there {
                 transaction
@@ -67,7 +67,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // A lease that cannot be ended now ends with the process.
-        let _ = self.store.db().write("end a lease", |transaction| {
+        let _ = self.store.db().write_volatile("end a lease", |transaction| {
             transaction
                 .execute("DELETE FROM leases WHERE owner = ?1 AND lease = ?2", (&self.store.inner.owner.id, self.number as i64))
                 .map_err(StoreError::sql("end a lease"))

@@ -239,7 +239,7 @@ impl Inner {
         let delete = |transaction: &Transaction<'_>| {
             transaction.execute("DELETE FROM leases WHERE owner = ?1", [id]).map_err(StoreError::sql(DOING)).map(drop)
         };
-        self.db.write(DOING, delete)
+        self.db.write_volatile(DOING, delete)
     }
 }
 
