@@ -69,9 +69,10 @@ where
         let arrived = Arrived { engine: engine.clone(), caller, request };
         async move { Ok::<_, Infallible>(dispatch(arrived).await) }
     });
-    // A client may close its writing half while it waits for the answer.
+    // As Go's server does, the end of what a client sends is taken for its leaving: a build or a followed log must end with Ctrl-C, also
+    // while there is nothing to write. Upgraded connections know half-closing; they are no longer HTTP.
     let mut builder = http1::Builder::new();
-    builder.half_close(true).timer(TokioTimer::new()).max_buf_size(CONNECTION_BUFFER_BYTES);
+    builder.half_close(false).timer(TokioTimer::new()).max_buf_size(CONNECTION_BUFFER_BYTES);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
         tracing::debug!(%error, "connection ended");
     }
