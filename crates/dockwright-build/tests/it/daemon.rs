@@ -68,13 +68,17 @@ impl Daemon {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// Debian's client speaks to Debian's daemon; another may have dropped the classic builder.
     pub(crate) fn docker(&self, args: &[&str]) -> Output {
+        self.client(args).output().unwrap()
+    }
+
+    /// Debian's client speaks to Debian's daemon; another may have dropped the classic builder.
+    pub(crate) fn client(&self, args: &[&str]) -> Command {
         let debian = Path::new("/usr/bin/docker");
-        let client = if debian.exists() { debian } else { Path::new("docker") };
-        let mut command = Command::new(client);
+        let mut command = Command::new(if debian.exists() { debian } else { Path::new("docker") });
         command.env("DOCKER_HOST", format!("unix://{}", self.dir.path().join("sock").display())).env("DOCKER_BUILDKIT", "0");
-        command.args(args).output().unwrap()
+        command.args(args);
+        command
     }
 
     pub(crate) fn save(&self, name: &str) -> SavedImage {

@@ -315,7 +315,7 @@ fn the_whole_engine_agrees_with_dockerd() {
 }
 
 /// The binary beside the tests, as `cargo build` leaves it.
-fn built_binary() -> Option<PathBuf> {
+pub(crate) fn built_binary() -> Option<PathBuf> {
     let tests = std::env::current_exe().ok()?;
     Some(tests.parent()?.parent()?.join("dockwright")).filter(|path| path.exists())
 }

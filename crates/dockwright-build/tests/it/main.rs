@@ -5,5 +5,6 @@ mod daemon;
 mod differential;
 mod fake;
 mod files;
+mod interrupt;
 mod language;
 mod stages;
