@@ -17,6 +17,8 @@ macro_rules! unsupported {
         })+
         pub(super) const ROUTES: &[Route] = &[
             route!(GET "/plugins" => no_plugins),
+            route!(GET "/plugins/privileges" => plugin),
+            route!(GET "/plugins/{name*}/json" => no_plugin),
             route!(GET "/swarm" => no_swarm),
             route!(GET "/nodes" => no_swarm),
             route!(GET "/services" => no_swarm),
@@ -39,7 +41,7 @@ unsupported! {
     grpc: "build control" => [POST "/grpc"];
     cluster_volume: "cluster volume update" => [PUT "/volumes/{name}"];
     plugin: "plugin" => [
-        GET "/plugins/{name*}", POST "/plugins/{name*}", DELETE "/plugins/{name*}",
+        POST "/plugins/{name*}", DELETE "/plugins/{name*}",
     ];
     swarm: "swarm" => [
         POST "/swarm/{name*}", GET "/swarm/{name*}", GET "/nodes/{name*}", POST "/nodes/{name*}", DELETE "/nodes/{name*}",
@@ -51,6 +53,11 @@ unsupported! {
 
 async fn no_plugins(_request: Request) -> Result<Response> {
     Ok(stream::ok(&serde_json::json!([])))
+}
+
+/// `docker inspect` asks for a plugin last, and takes only this for "there is no such thing".
+async fn no_plugin(request: Request) -> Result<Response> {
+    Err(EngineError::not_found(format!("plugin \"{}\" not found", request.param("name"))))
 }
 
 async fn no_swarm(_request: Request) -> Result<Response> {

@@ -434,7 +434,11 @@ fn failed_start_code(message: &str) -> i32 {
 }
 
 fn start_error(error: &SpawnerError) -> EngineError {
-    let text = crate::error::chain(error);
+    let mut text = crate::error::chain(error);
+    if text.ends_with("is a directory") {
+        // What the kernel says to executing one, and what clients before 23 look for.
+        text.push_str(": permission denied");
+    }
     let message = format!("failed to create task for container: failed to create container process: {text}");
     let kind = if error.kind() == SpawnerErrorKind::Exec { ErrorKind::Invalid } else { ErrorKind::Internal };
     EngineError::new(kind, message)
