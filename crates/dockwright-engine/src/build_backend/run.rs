@@ -177,7 +177,7 @@ fn generated_files(overlay: &Overlay, hostname: &str, spec: &RunSpec, network: &
     let hosts = Hosts {
         extra: &spec.limits.extra_hosts,
         gateway: endpoint.map(|endpoint| endpoint.range().gateway.into()),
-        links: Vec::new(),
+        links: overlay.engine.registry_host().into_iter().collect(),
         own: endpoint.map(|endpoint| endpoint.address.into()).into_iter().collect(),
         hostname,
         domainname: "",

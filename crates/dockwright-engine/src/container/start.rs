@@ -253,7 +253,7 @@ impl Engine {
 
     /// Returns the addresses of linked containers with the names they get.
     fn linked(&self, container: &Container, endpoints: &[Endpoint]) -> Result<Vec<(IpAddr, Vec<String>)>> {
-        let mut links = Vec::new();
+        let mut links: Vec<(IpAddr, Vec<String>)> = self.registry_host().into_iter().collect();
         let of_networks: Vec<String> = container.state().networks.values().flat_map(|attachment| attachment.config.links.clone()).collect();
         for link in container.host.links.iter().chain(&of_networks) {
             let (name, alias) = link.split_once(':').unwrap_or((link, link));

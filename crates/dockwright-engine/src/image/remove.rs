@@ -60,8 +60,7 @@ impl State {
     fn remove_name(&mut self, id: ImageId, name: &ImageRef, force: bool, users: &[ImageUser]) -> Result<Vec<Removed>> {
         let is_last = self.names_of(id).filter(|known| known.digest().is_none()).count() <= 1;
         if !is_last {
-            self.names.remove(name);
-            return Ok(vec![Removed::Untagged(name.familiar())]);
+            return Ok(self.drop_name(id, name));
         }
         let user = users.iter().find(|user| user.image == id);
         match user {
@@ -109,6 +108,18 @@ impl State {
             Some(user) if !force => conflict("must be forced", "stopped", user),
             _ => Ok(()),
         }
+    }
+
+    /// Takes one name away, and with a repository's last tag its digests.
+    fn drop_name(&mut self, id: ImageId, name: &ImageRef) -> Vec<Removed> {
+        let of_repository = |known: &&ImageRef| known.name() == name.name();
+        let has_other_tag = self.names_of(id).filter(of_repository).any(|known| known.digest().is_none() && known != name);
+        let digests = self.names_of(id).filter(of_repository).filter(|known| known.digest().is_some() && !has_other_tag);
+        let dropped: Vec<ImageRef> = [name].into_iter().chain(digests).cloned().collect();
+        for name in &dropped {
+            self.names.remove(name);
+        }
+        dropped.iter().map(|name| Removed::Untagged(name.familiar())).collect()
     }
 
     fn drop_names(&mut self, id: ImageId) -> Vec<Removed> {

@@ -59,6 +59,18 @@ fn the_last_name_takes_the_image_along() {
 }
 
 #[test]
+fn the_last_tag_of_a_repository_takes_its_digest_along() {
+    let table = table_with(&[("a", "app:1"), ("a", "app:2"), ("a", "other:1")]);
+    let app: dockwright_store::ImageRef = "app".parse().expect("a name");
+    let digest = app.with_digest(Digest::of(b"manifest"));
+    table.tag(record("a").id, &digest);
+    assert_eq!(table.remove("app:1", false, &[]).expect("one of two"), [Removed::Untagged("app:1".into())]);
+    let last = table.remove("app:2", false, &[]).expect("the last of its repository");
+    assert_eq!(last, [Removed::Untagged("app:2".into()), Removed::Untagged(digest.familiar())]);
+    assert_eq!(table.describe("other:1").expect("the image").digests, Vec::<String>::new());
+}
+
+#[test]
 fn containers_keep_their_image() {
     let id = record("a").id;
     let user = |running| [ImageUser { image: id, container: "0123456789abcdef".into(), running }];

@@ -7,6 +7,7 @@ pub(crate) mod dns;
 pub(crate) mod files;
 pub(crate) mod ipam;
 pub(crate) mod ports;
+mod registry;
 
 use std::{
     collections::BTreeMap,

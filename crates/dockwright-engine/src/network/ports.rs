@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     task::JoinSet,
     time::timeout,
 };
@@ -29,6 +29,7 @@ const UDP_IDLE: Duration = Duration::from_secs(90);
 const UDP_CLIENTS: usize = 256;
 const UDP_BYTES: usize = 65_535;
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+const BACKLOG_CONNECTIONS: u32 = 1024;
 
 /// A port that is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Socket {
 
     async fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Self> {
         Ok(match protocol {
-            Protocol::Tcp => Self::Tcp(TcpListener::bind(address).await?),
+            Protocol::Tcp => Self::Tcp(bind_tcp(address).await?),
             Protocol::Udp => Self::Udp(UdpSocket::bind(address).await?),
         })
     }
@@ -77,6 +78,24 @@ impl Socket {
         };
         Ok(address.port())
     }
+}
+
+/// Listens on a port. The engine itself may have it on one address (the registry for containers), which must not keep a container from
+/// publishing it on all.
+async fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let refused = match TcpListener::bind(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.ip() == Ipv4Addr::UNSPECIFIED => error,
+        other => return other,
+    };
+    // A container that has published the port listens on this address too.
+    if TcpListener::bind((Ipv4Addr::LOCALHOST, address.port())).await.is_err() {
+        return Err(refused);
+    }
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG_CONNECTIONS)
 }
 
 /// Opens the sockets of one binding in the sandbox's network.
@@ -249,5 +268,21 @@ mod tests {
         let binding = PortBinding { host_ip: Some(Ipv4Addr::LOCALHOST.into()), host_ports: (port, port) };
         let error = open(PortKey { port: 80, protocol: Protocol::Tcp }, &binding).await.unwrap_err();
         assert_eq!(error.message, format!("Bind for 127.0.0.1:{port} failed: port is already allocated"));
+    }
+
+    #[tokio::test]
+    async fn a_port_of_the_engine_on_one_address_can_be_published_once() {
+        let own = TcpSocket::new_v4().unwrap();
+        own.set_reuseaddr(true).unwrap();
+        own.set_reuseport(true).unwrap();
+        own.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let own = own.listen(1).unwrap();
+        let address: SocketAddr = (Ipv4Addr::UNSPECIFIED, own.local_addr().unwrap().port()).into();
+        let published = bind_tcp(address).await.unwrap();
+        assert_eq!(bind_tcp(address).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let (client, accepted) = tokio::join!(TcpStream::connect(own.local_addr().unwrap()), own.accept());
+        // The engine's own address still leads to the engine.
+        assert!(client.is_ok() && accepted.is_ok());
+        drop(published);
     }
 }

@@ -41,7 +41,8 @@ impl Client {
         let top = session.document(&reference.manifest_reference()).await?;
         let digest = top.digest();
         let tag = reference.manifest_reference();
-        tell(on_progress, &tag, format!("Pulling from {}", familiar_repository(reference)));
+        // Docker leaves the host out here.
+        tell(on_progress, &tag, format!("Pulling from {}", reference.repository()));
         let manifest = match top {
             Document::Manifest(manifest) => manifest,
             Document::Index(index) => {
@@ -54,15 +55,6 @@ impl Client {
         let (image, changed) = pull.image(&manifest).await?;
         tell(on_progress, "", format!("Digest: {digest}"));
         Ok(Pulled { image, digest, changed })
-    }
-}
-
-/// The repository as Docker's progress names it.
-fn familiar_repository(reference: &ImageRef) -> String {
-    if reference.registry() == dockwright_store::reference::DEFAULT_REGISTRY {
-        reference.repository().to_owned()
-    } else {
-        reference.familiar_name()
     }
 }
 

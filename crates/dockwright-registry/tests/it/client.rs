@@ -33,7 +33,7 @@ async fn an_image_goes_there_and_comes_back() {
     assert_eq!(
         lines.take(),
         [
-            "1 Pulling from registry.test/alice/app".to_owned(),
+            "1 Pulling from alice/app".to_owned(),
             format!("{} Pulling fs layer", blob.short()),
             format!("{} Verifying Checksum", blob.short()),
             format!("{} Download complete", blob.short()),

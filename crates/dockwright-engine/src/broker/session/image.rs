@@ -13,11 +13,7 @@ use dockwright_registry::{
     client::{self, ErrorKind as ClientErrorKind, OnProgress},
     local::{pull_local, push_local},
 };
-use dockwright_store::{
-    ImageId, ImageRef, ManifestReference,
-    manifest::Platform,
-    reference::{DEFAULT_REGISTRY, ParseImageRefError},
-};
+use dockwright_store::{ImageId, ImageRef, ManifestReference, manifest::Platform, reference::ParseImageRefError};
 
 use super::{Session, internal};
 use crate::{
@@ -277,8 +273,9 @@ fn host_of(server: &str) -> String {
 }
 
 async fn announce_present(name: &ImageRef, record: &ImageRecord, outlet: &Outlet) {
-    let repository = if name.registry() == DEFAULT_REGISTRY { name.repository().to_owned() } else { name.familiar_name() };
-    outlet.announce(Progress { id: name.manifest_reference(), status: format!("Pulling from {repository}"), amount: None }).await;
+    // Docker leaves the host out here.
+    let status = format!("Pulling from {}", name.repository());
+    outlet.announce(Progress { id: name.manifest_reference(), status, amount: None }).await;
     for layer in &record.layers {
         outlet.announce(about_layer(&layer.diff_id.short(), "Already exists")).await;
     }
