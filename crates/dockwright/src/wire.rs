@@ -9,6 +9,7 @@ mod events;
 pub(crate) mod host_namespace;
 mod host_process;
 pub(crate) mod host_setup;
+mod lazy_engine;
 mod pipeline_run;
 mod project;
 mod selection;

@@ -3,6 +3,7 @@
 //! It talks with its parent over the socket that is its standard input ([`crate::wire::control`]) and ends when that socket does.
 
 use std::{
+    collections::HashMap,
     io::{self, BufRead as _, BufReader, Write as _},
     os::{fd::AsFd as _, unix::net::UnixStream as StdUnixStream},
     path::PathBuf,
@@ -24,7 +25,7 @@ use rustix::{
 use tokio::{
     net::UnixStream,
     sync::{broadcast::error::RecvError, mpsc},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 
@@ -126,6 +127,7 @@ impl Conversation {
         let mut pushes = self.host.pushes();
         let this = Arc::new(self);
         let mut at_work = JoinSet::new();
+        let mut starting: HashMap<String, AbortHandle> = HashMap::new();
         loop {
             tokio::select! {
                 // In this order: a push is told before the end of the engine that made it.
@@ -142,11 +144,21 @@ impl Conversation {
                 call = calls.next() => {
                     let Some(Ok(line)) = call else { return Ok(()) };
                     let Call { number, request } = serde_json::from_str(&line)?;
+                    let starts = match &request {
+                        Request::Acquire(order) => Some(order.name.clone()),
+                        Request::Release { engine } => {
+                            // Dropping a start ends what there is of the engine.
+                            starting.remove(engine).inspect(AbortHandle::abort);
+                            None
+                        }
+                        _ => None,
+                    };
                     let (this, answers) = (Arc::clone(&this), answers.clone());
-                    at_work.spawn(async move {
+                    let task = at_work.spawn(async move {
                         let answer = this.answer(request).await;
                         let _ = answers.send(FromHost::Answer { number, answer }).await;
                     });
+                    starting.extend(starts.map(|engine| (engine, task)));
                 }
                 Some(message) = waiting.recv() => {
                     let line = serde_json::to_string(&message)?;

@@ -15,6 +15,7 @@ const MAX_DIRECTORIES: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct BuildsDirectory {
     path: PathBuf,
+    sockets: PathBuf,
     /// Held, never read: the lock is the point.
     _lock: File,
 }
@@ -26,12 +27,27 @@ impl BuildsDirectory {
         for number in 0..MAX_DIRECTORIES {
             let lock = File::options().create(true).truncate(false).write(true).open(parent.join(format!("{number}.lock")))?;
             match lock.try_lock() {
-                Ok(()) => return Ok(Self { path: parent.join(number.to_string()), _lock: lock }),
+                Ok(()) => return Self::locked(parent, number, lock),
                 Err(fs::TryLockError::WouldBlock) => {}
                 Err(fs::TryLockError::Error(error)) => return Err(error),
             }
         }
         Err(io::Error::other(format!("all {MAX_DIRECTORIES} directories are in use")))
+    }
+
+    fn locked(parent: &Path, number: usize, lock: File) -> io::Result<Self> {
+        let sockets = parent.join(format!("{number}.run"));
+        // Those of a run that was killed.
+        match fs::remove_dir_all(&sockets) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self { path: parent.join(number.to_string()), sockets, _lock: lock })
+    }
+
+    /// Where sockets for the jobs of this run can be made; empty at first.
+    pub(crate) fn sockets(&self) -> &Path {
+        &self.sockets
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -30,7 +30,7 @@ pub(crate) struct Call {
 pub(crate) enum Request {
     /// Start an engine. Answered when it listens.
     Acquire(EngineOrder),
-    /// End an engine. Answered when nothing of it runs.
+    /// End an engine, or give up its start. Answered when nothing of it runs.
     Release { engine: String },
     /// Let somebody use the embedded registry who has no engine.
     Allow(RegistryGrant),

@@ -1,13 +1,17 @@
 //! Docker engines for jobs: of the engine host, or somebody else's.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use dockwright_runner::{AcquireEngineError, EngineLease, EngineProvider, EngineRequest};
+use dockwright_runner::{AcquireEngineError, EngineLease, EngineProvider, EngineRequest, engine_provider::RegistryCredentials};
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
     control::{Answer, EngineOrder, Login, RegistryGrant, Request},
     host_process::{HostError, HostProcess},
+    lazy_engine,
 };
 
 /// Where this program is in every engine's file system.
@@ -18,16 +22,18 @@ pub(crate) struct EmbeddedEngines {
     host: Arc<HostProcess>,
     /// `CI_REGISTRY`: credentials for it are grants rather than logins.
     registry: Option<String>,
+    /// Where sockets of engines that are not started yet are made.
+    sockets: PathBuf,
 }
 
 impl EmbeddedEngines {
-    pub(crate) fn new(host: Arc<HostProcess>, registry: Option<String>) -> Self {
-        Self { host, registry }
+    pub(crate) fn new(host: Arc<HostProcess>, registry: Option<String>, sockets: PathBuf) -> Self {
+        Self { host, registry, sockets }
     }
 
     fn order(&self, request: EngineRequest) -> EngineOrder {
         let registry = grant(&request, self.registry.as_deref());
-        let login = |credentials: dockwright_runner::engine_provider::RegistryCredentials| Login {
+        let login = |credentials: RegistryCredentials| Login {
             host: credentials.host,
             username: credentials.username,
             password: credentials.password,
@@ -56,28 +62,70 @@ fn grant(request: &EngineRequest, registry: Option<&str>) -> Option<RegistryGran
 impl EngineProvider for EmbeddedEngines {
     fn acquire(&self, request: EngineRequest) -> BoxFuture<'_, Result<EngineLease, AcquireEngineError>> {
         async move {
+            // A job that shares directories with its engine runs outside of it, and may never use it.
+            let runs_outside = !request.shared_paths.is_empty();
             let order = self.order(request);
-            let (engine, endpoint) = match self.host.call(Request::Acquire(order)).await? {
-                Answer::Engine { engine, endpoint } => (engine, endpoint),
-                answer => return Err(unexpected(&answer)),
-            };
-            let host = Arc::clone(&self.host);
-            let release = move || {
-                async move {
-                    if let Err(error) = host.call(Request::Release { engine }).await {
-                        tracing::warn!(%error, "release an engine");
-                    }
-                }
-                .boxed()
-            };
-            Ok(EngineLease::job_scoped(endpoint, release).with_program(PROGRAM_IN_ENGINE))
+            if runs_outside {
+                let lease = lazy_engine::lease(Arc::clone(&self.host), order, &self.sockets);
+                return lease.map_err(|error| AcquireEngineError::Start { source: Box::new(error) });
+            }
+            let engine = AcquiredEngine::acquire(&self.host, order).await?;
+            let endpoint = engine.endpoint.clone();
+            let lease = EngineLease::job_scoped(endpoint, move || async move { engine.release().await }.boxed());
+            Ok(lease.with_program(PROGRAM_IN_ENGINE))
         }
         .boxed()
     }
 }
 
-fn unexpected(answer: &Answer) -> AcquireEngineError {
-    AcquireEngineError::Start { source: format!("unexpected answer {answer:?}").into() }
+/// An engine of the host, given back when dropped at the latest.
+pub(super) struct AcquiredEngine {
+    order: PlacedOrder,
+    endpoint: String,
+}
+
+impl AcquiredEngine {
+    /// Has an engine started. Dropping the future gives it back, too.
+    pub(super) async fn acquire(host: &Arc<HostProcess>, order: EngineOrder) -> Result<Self, HostError> {
+        let placed = PlacedOrder { host: Arc::clone(host), engine: Some(order.name.clone()) };
+        match host.call(Request::Acquire(order)).await? {
+            Answer::Engine { endpoint, .. } => Ok(Self { order: placed, endpoint }),
+            answer => Err(HostError::Unexpected(answer)),
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        Path::new(self.endpoint.trim_start_matches("unix://"))
+    }
+
+    /// Ends it and returns when nothing of it runs any more.
+    pub(super) async fn release(mut self) {
+        if let Some(engine) = self.order.engine.take() {
+            release(&self.order.host, engine).await;
+        }
+    }
+}
+
+/// An order that the host knows of and that somebody must take back.
+struct PlacedOrder {
+    host: Arc<HostProcess>,
+    engine: Option<String>,
+}
+
+impl Drop for PlacedOrder {
+    fn drop(&mut self) {
+        // Without a runtime everything ends anyway.
+        if let (Some(engine), Ok(runtime)) = (self.engine.take(), tokio::runtime::Handle::try_current()) {
+            let host = Arc::clone(&self.host);
+            runtime.spawn(async move { release(&host, engine).await });
+        }
+    }
+}
+
+async fn release(host: &HostProcess, engine: String) {
+    if let Err(error) = host.call_if_running(Request::Release { engine }).await {
+        tracing::debug!(%error, "release an engine");
+    }
 }
 
 impl From<HostError> for AcquireEngineError {

@@ -71,6 +71,8 @@ pub(crate) enum HostError {
     Gone,
     #[error(transparent)]
     Refused(Problem),
+    #[error("the engine host answered {0:?}, which was not the question")]
+    Unexpected(Answer),
 }
 
 impl HostError {
@@ -78,7 +80,7 @@ impl HostError {
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
             Self::CannotStart(problem) | Self::Refused(problem) => problem.remedy.clone(),
-            Self::Start(_) | Self::Gone => None,
+            Self::Start(_) | Self::Gone | Self::Unexpected(_) => None,
         }
     }
 }
@@ -90,7 +92,19 @@ impl HostProcess {
 
     /// Sends a request, starting the host if need be, and waits for its answer.
     pub(crate) async fn call(&self, request: Request) -> Result<Answer, HostError> {
-        let connection = self.connection.get_or_init(|| self.start()).await.as_ref().map_err(Clone::clone)?;
+        let connection = self.connection.get_or_init(|| self.start()).await;
+        Self::ask(connection.as_ref().map_err(Clone::clone)?, request).await
+    }
+
+    /// Sends a request that makes sense only to a host that runs.
+    pub(crate) async fn call_if_running(&self, request: Request) -> Result<Answer, HostError> {
+        match self.connection.get() {
+            Some(Ok(connection)) => Self::ask(connection, request).await,
+            _ => Ok(Answer::Done),
+        }
+    }
+
+    async fn ask(connection: &Connection, request: Request) -> Result<Answer, HostError> {
         let (sender, receiver) = oneshot::channel();
         connection.calls.send((request, sender)).await.map_err(|_| HostError::Gone)?;
         match receiver.await.map_err(|_| HostError::Gone)? {

@@ -63,7 +63,7 @@ pub(crate) async fn run_pipeline(
         .explain(ErrorKind::Environment, || format!("take a directory below `{}`", global.paths.builds().display()))?;
     let runner = Runner {
         coordinator: Arc::new(LocalCoordinator::new(run.clone(), names, settings.keep_artifacts.clone())),
-        engines: engines(settings, &host, registry.as_ref()),
+        engines: engines(settings, &host, registry.as_ref(), &builds),
         config: Arc::new(runner_config(settings, global, &builds, program)),
         events: None,
     };
@@ -133,10 +133,15 @@ async fn registry(settings: &RunSettings, host: &HostProcess, events: &mpsc::Sen
     }
 }
 
-fn engines(settings: &RunSettings, host: &Arc<HostProcess>, registry: Option<&RegistryFacts>) -> Arc<dyn EngineProvider> {
+fn engines(
+    settings: &RunSettings,
+    host: &Arc<HostProcess>,
+    registry: Option<&RegistryFacts>,
+    builds: &BuildsDirectory,
+) -> Arc<dyn EngineProvider> {
     let registry = registry.map(|registry| registry.host.clone());
     match &settings.engine {
-        EngineChoice::Embedded => Arc::new(EmbeddedEngines::new(Arc::clone(host), registry)),
+        EngineChoice::Embedded => Arc::new(EmbeddedEngines::new(Arc::clone(host), registry, builds.sockets().to_owned())),
         EngineChoice::Foreign(endpoint) => Arc::new(ForeignEngine::new(endpoint.clone(), Arc::clone(host), registry)),
         EngineChoice::Absent => Arc::new(AbsentEngine),
     }
