@@ -32,7 +32,7 @@ use crate::{
 use self::step::Step;
 
 /// The engine as one build sees it.
-pub struct EngineBackend {
+pub(crate) struct EngineBackend {
     engine: Engine,
     runtime: Handle,
     /// What the client sent along for registries.
@@ -51,7 +51,7 @@ struct Overlay {
 
 impl EngineBackend {
     /// Makes the backend of one build. Call it within a Tokio runtime.
-    pub fn new(engine: Engine, credentials: Vec<Credentials>) -> Self {
+    pub(crate) fn new(engine: Engine, credentials: Vec<Credentials>) -> Self {
         Self { engine, runtime: Handle::current(), credentials, opened: Mutex::default(), kept: Mutex::default() }
     }
 

@@ -66,7 +66,6 @@ impl Authority for JobAuthority {
         match action {
             Action::Pull => self.may(&identity.name, Access::Pull, repository),
             Action::Push | Action::Delete => self.may(&identity.name, Access::Push, repository),
-            _ => false,
         }
     }
 }

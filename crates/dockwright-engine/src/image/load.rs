@@ -20,11 +20,11 @@ use crate::{
 
 /// An image that came out of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The image.
-    pub id: ImageId,
+    pub(crate) id: ImageId,
     /// The names it got.
-    pub names: Vec<ImageRef>,
+    pub(crate) names: Vec<ImageRef>,
 }
 
 /// An image in an archive, before its layers are taken over.

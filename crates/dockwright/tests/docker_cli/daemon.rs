@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -88,9 +88,12 @@ impl Identity {
     }
 }
 
-/// A running engine; dropped with everything in it.
+/// A running engine; the last one of a directory takes everything in it along.
 struct Daemon {
-    directory: TempDir,
+    directory: Arc<TempDir>,
+    identity: Identity,
+    /// Below the directory.
+    socket: &'static str,
     child: Child,
 }
 
@@ -116,8 +119,13 @@ impl Daemon {
             let imported = imported.expect("dockwright runs");
             assert!(imported.status.success(), "import {}: {}", image.name(), text(&imported));
         }
+        Self::serve(Arc::new(directory), identity, "docker.sock")
+    }
+
+    /// Starts an engine at a prepared directory, where another one may run already.
+    fn serve(directory: Arc<TempDir>, identity: Identity, socket: &'static str) -> Self {
         let mut child = program(identity, directory.path())
-            .args(["engine", "serve", "--socket", "docker.sock", "--share", "shared"])
+            .args(["engine", "serve", "--socket", socket, "--share", "shared"])
             .stdout(Stdio::piped())
             .stderr(File::create(directory.path().join("log")).expect("log file"))
             .spawn()
@@ -127,7 +135,7 @@ impl Daemon {
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the output can be read");
         let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
         assert!(line.starts_with("DOCKER_HOST="), "{identity:?}: the engine did not start: {line}{log}");
-        Self { directory, child }
+        Self { directory, identity, socket, child }
     }
 }
 
@@ -200,14 +208,30 @@ impl Docker<'_> {
         self.daemon.directory.path().join("shared")
     }
 
+    /// Runs a check with a new engine at the same home: the store is the same, names are not.
+    pub(crate) fn in_new_engine(&self, check: impl FnOnce(&Docker<'_>)) {
+        let daemon = Daemon::serve(Arc::clone(&self.daemon.directory), self.daemon.identity, "another.sock");
+        check(&Docker { daemon: &daemon, client: self.client });
+    }
+
+    /// A directory that no other test uses, for files of the client.
+    pub(crate) fn directory(&self) -> &Path {
+        self.daemon.directory.path()
+    }
+
+    /// `dockwright`, as whoever runs the engine.
+    pub(crate) fn dockwright(&self) -> Command {
+        program(self.daemon.identity, self.daemon.directory.path())
+    }
+
     /// The command line of the client, for a shell.
     pub(crate) fn shell_words(&self) -> String {
-        format!("{} -H unix://{}", self.client, self.daemon.directory.path().join("docker.sock").display())
+        format!("{} -H unix://{}", self.client, self.daemon.directory.path().join(self.daemon.socket).display())
     }
 
     /// A docker command.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let socket = self.daemon.directory.path().join("docker.sock");
+        let socket = self.daemon.directory.path().join(self.daemon.socket);
         let mut command = Command::new(self.client);
         command
             .env_clear()
@@ -240,7 +264,8 @@ impl Docker<'_> {
 
     /// Runs a command with input, and returns what it printed.
     pub(crate) fn with_input(&self, arguments: &[&str], input: &[u8]) -> String {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the client runs");
+        let mut child =
+            self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the client runs");
         child.stdin.take().expect("a pipe").write_all(input).expect("the client reads its input");
         let output = child.wait_with_output().expect("the client ends");
         assert!(output.status.success(), "{} {arguments:?}: {}", self.client, text(&output));
