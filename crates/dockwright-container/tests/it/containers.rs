@@ -63,8 +63,11 @@ fn users_and_directories() {
         spec.process.env = vec!["A=b".to_owned()];
         engine.run(&spec).map_err(|error| error.to_string())
     };
-    assert_eq!(run("", "", "id; echo $HOME $A; pwd").unwrap(), ok("uid=0(root) gid=0(root)\n/root b\n/\n"));
-    assert_eq!(run("app", "/tmp", "id; echo $HOME; pwd").unwrap(), ok("uid=1000(app) gid=1000(app) groups=44(extra)\n/home/app\n/tmp\n"));
+    assert_eq!(run("", "", "id; echo $HOME $A; pwd").unwrap(), ok("uid=0(root) gid=0(root) groups=0(root)\n/root b\n/\n"));
+    assert_eq!(
+        run("app", "/tmp", "id; echo $HOME; pwd").unwrap(),
+        ok("uid=1000(app) gid=1000(app) groups=44(extra),1000(app)\n/home/app\n/tmp\n")
+    );
     assert_eq!(run("1234:44", "/made/for/it", "id -u; id -g; pwd").unwrap(), ok("1234\n44\n/made/for/it\n"));
     assert_eq!(run("missing", "", "").unwrap_err(), "unable to find user missing: no matching entries in passwd file");
     assert!(run("", "relative", "").unwrap_err().contains("absolute path"));

@@ -53,7 +53,8 @@ fn runc_configuration() -> serde_json::Value {
     serde_json::json!({
         "ociVersion": "1.0.2",
         "process": {
-            "user": { "uid": 0, "gid": 0 },
+            // dockerd, too, puts the primary group among the others (CVE-2022-36109).
+            "user": { "uid": 0, "gid": 0, "additionalGids": [0] },
             "args": ["/bin/sh", "-c", SCRIPT],
             "env": ["PATH=/bin"],
             "cwd": "/",
