@@ -35,6 +35,12 @@ impl BlockingBody {
         });
         Self { chunks, current: Bytes::new() }
     }
+
+    /// Reads the rest and forgets it.
+    pub(crate) fn drain(&mut self) {
+        self.current.clear();
+        while self.chunks.blocking_recv().is_some_and(|chunk| chunk.is_ok()) {}
+    }
 }
 
 impl io::Read for BlockingBody {

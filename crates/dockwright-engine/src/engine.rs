@@ -10,6 +10,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use dockwright_container::spawner::ErrorKind as SpawnerErrorKind;
+
 use crate::{
     api::Caller,
     broker::{Client, HostFacts},
@@ -166,7 +168,11 @@ impl Engine {
     pub(crate) fn locate(&self, container: &Container, path: &Path) -> Result<(OwnedFd, PathBuf)> {
         let path = crate::container::config::clean_path(&path.to_string_lossy());
         if container.is_running() {
-            return Ok((self.sandbox().spawner().open_root(&container.id)?, path.into()));
+            match self.sandbox().spawner().open_root(&container.id) {
+                // It ended just now.
+                Err(error) if error.kind() == SpawnerErrorKind::Conflict => {}
+                root => return Ok((root?, path.into())),
+            }
         }
         // The mounts are in order, outer ones first, so the last that fits is the innermost.
         let below = |target: &str| Path::new(&path).strip_prefix(target).ok().map(Path::to_owned);

@@ -12,11 +12,8 @@ use std::{
 
 use base64::Engine as _;
 use http::{HeaderValue, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use rustix::fs::{FileType, OFlags, Stat, fstat};
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use self::unpack::{UnpackError, Unpacking};
 use crate::{
@@ -26,6 +23,7 @@ use crate::{
         router::{Route, route},
         stream::{self, BlockingWriter},
     },
+    body::BlockingBody,
     container::Container,
     error::{Context as _, EngineError, Result},
     event::EventType,
@@ -37,9 +35,6 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET "/containers/{id}/archive" => get),
     route!(PUT "/containers/{id}/archive" => put),
 ];
-
-/// Chunks of an upload that wait for the disk.
-const UPLOAD_CHUNKS: usize = 16;
 
 fn wanted(request: &Request) -> Result<(Arc<Container>, String)> {
     let container = request.engine.containers().find(request.param("id"))?;
@@ -176,8 +171,14 @@ async fn put(request: Request) -> Result<Response> {
     let directory =
         tokio::task::spawn_blocking(move || open_target(&engine, &looked_in, &looked_for)).await.context("look for a directory")??;
     let engine = request.engine.clone();
-    let reader = body_reader(request.into_body());
-    let unpacked = tokio::task::spawn_blocking(move || unpack::unpack(&directory, decompressed(reader)?, &options)).await;
+    let mut body = BlockingBody::new(request.into_body());
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let unpacked = decompressed(&mut body).and_then(|archive| unpack::unpack(&directory, archive, &options));
+        // An archive ends before its stream does, and a client that is still sending does not read the answer.
+        body.drain();
+        unpacked
+    })
+    .await;
     unpacked.context("unpack an archive")?.map_err(|error| match &error {
         UnpackError::KindDiffers { .. } | UnpackError::Archive(_) | UnpackError::Name { .. } => {
             EngineError::invalid(crate::error::chain(&error))
@@ -205,41 +206,8 @@ fn open_target(engine: &Engine, container: &Container, path: &str) -> Result<Own
     Ok(directory)
 }
 
-/// Returns a reader of a request's body for a thread that may block.
-fn body_reader(mut body: Incoming) -> BodyReader {
-    let (sender, receiver) = mpsc::channel(UPLOAD_CHUNKS);
-    tokio::spawn(async move {
-        while let Some(frame) = body.frame().await {
-            let chunk = frame.map_err(io::Error::other).map(|frame| frame.into_data().unwrap_or_default());
-            if sender.send(chunk).await.is_err() {
-                return;
-            }
-        }
-    });
-    BodyReader { receiver, rest: bytes::Bytes::new() }
-}
-
-struct BodyReader {
-    receiver: mpsc::Receiver<io::Result<bytes::Bytes>>,
-    rest: bytes::Bytes,
-}
-
-impl io::Read for BodyReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(chunk) => self.rest = chunk?,
-                None => return Ok(0),
-            }
-        }
-        let length = self.rest.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&self.rest.split_to(length));
-        Ok(length)
-    }
-}
-
 /// Undoes gzip, which is recognised by its first bytes; other compressions are refused by the tar reader.
-fn decompressed(mut reader: BodyReader) -> Result<Box<dyn io::Read>, UnpackError> {
+fn decompressed(reader: &mut BlockingBody) -> Result<Box<dyn io::Read + '_>, UnpackError> {
     use io::Read as _;
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     let mut first = Vec::new();
