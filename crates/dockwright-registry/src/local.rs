@@ -21,6 +21,15 @@ pub struct Pushed {
     pub size: u64,
 }
 
+/// What a push within the store made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushedLocally {
+    /// The manifest.
+    pub manifest: Pushed,
+    /// Layers that the repository did not have yet, lowest first.
+    pub added: Vec<DiffId>,
+}
+
 /// What a pull found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulled {
@@ -85,14 +94,18 @@ pub enum PullLocalError {
 }
 
 /// Makes an image of the store available in a repository.
-pub fn push_local(store: &Store, image: &ImageId, repository: &str, tag: &str) -> Result<Pushed, PushLocalError> {
+pub fn push_local(store: &Store, image: &ImageId, repository: &str, tag: &str) -> Result<PushedLocally, PushLocalError> {
     let missing = || StoreError::Missing { what: format!("image {image}") };
     let lease = store.lease();
     lease.hold_image(image)?;
     let found = store.image(image)?.ok_or_else(missing)?;
-    let mut layers = Vec::new();
+    let (mut layers, mut added) = (Vec::new(), Vec::new());
     for layer in &found.layers {
-        layers.push(store.compressed_layer(layer)?);
+        let blob = store.compressed_layer(layer)?;
+        if store.repository_blob(repository, &blob.digest)?.is_none() {
+            added.push(*layer);
+        }
+        layers.push(blob);
     }
     let manifest = manifest::for_image(image, found.config_bytes.len() as u64, layers);
     for descriptor in manifest.layers.iter().chain([&manifest.config]) {
@@ -102,7 +115,7 @@ pub fn push_local(store: &Store, image: &ImageId, repository: &str, tag: &str) -
     }
     let size = manifest.raw().len() as u64;
     let digest = store.put_manifest(repository, &Document::Manifest(manifest), &[tag.to_owned()])?;
-    Ok(Pushed { digest, size })
+    Ok(PushedLocally { manifest: Pushed { digest, size }, added })
 }
 
 /// Finds an image in a repository of the same store, unpacking layers that another host pushed. `None` if there is no such manifest.

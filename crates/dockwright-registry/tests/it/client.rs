@@ -79,8 +79,10 @@ async fn on_the_same_host_nothing_is_copied() {
     let fixture = Fixture::start().await;
     let store = &fixture.store;
     let id = image(store, b"local");
-    let pushed = local::push_local(store, &id, "alice/app", "1").unwrap();
-    assert_eq!(local::push_local(store, &id, "alice/app", "1").unwrap(), pushed);
+    let local::PushedLocally { manifest: pushed, added } = local::push_local(store, &id, "alice/app", "1").unwrap();
+    assert_eq!(added.len(), 1);
+    let again = local::PushedLocally { manifest: pushed, added: Vec::new() };
+    assert_eq!(local::push_local(store, &id, "alice/app", "1").unwrap(), again);
     let tag = ManifestReference::Tag("1".to_owned());
     let pulled = local::pull_local(store, "alice/app", &tag).unwrap().unwrap();
     assert_eq!((pulled.image, pulled.digest, pulled.changed), (id, pushed.digest, false));

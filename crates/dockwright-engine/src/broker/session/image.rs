@@ -11,9 +11,9 @@ use std::sync::Arc;
 use dockwright_registry::{
     ClientError,
     client::{self, ErrorKind as ClientErrorKind, OnProgress},
-    local::{pull_local, push_local},
+    local::{PushedLocally, pull_local, push_local},
 };
-use dockwright_store::{ImageId, ImageRef, ManifestReference, manifest::Platform, reference::ParseImageRefError};
+use dockwright_store::{DiffId, ImageId, ImageRef, ManifestReference, manifest::Platform, reference::ParseImageRefError};
 
 use super::{Session, internal};
 use crate::{
@@ -134,24 +134,25 @@ impl Session {
         let repository = name.repository().to_owned();
         let layers = self.blocking(move |session| session.layers_of(&image)).await?;
         for layer in &layers {
-            outlet.announce(about_layer(layer, "Preparing")).await;
+            outlet.announce(about_layer(&layer.short(), "Preparing")).await;
         }
-        let pushed = self
+        let PushedLocally { manifest: pushed, added } = self
             .blocking(move |session| {
                 push_local(&session.shared.store, &image, &repository, &tag).map_err(|error| internal("push an image", &error))
             })
             .await?;
         for layer in &layers {
-            outlet.announce(about_layer(layer, "Pushed")).await;
+            let status = if added.contains(layer) { "Pushed" } else { "Layer already exists" };
+            outlet.announce(about_layer(&layer.short(), status)).await;
         }
         // Nobody may be listening.
         let _ = self.shared.pushes.send(PushedImage { engine: self.engine().to_owned(), name, digest: pushed.digest });
         Ok(Pushed { digest: pushed.digest, manifest_size_bytes: pushed.size })
     }
 
-    fn layers_of(&self, image: &ImageId) -> Result<Vec<String>, BrokerError> {
+    fn layers_of(&self, image: &ImageId) -> Result<Vec<DiffId>, BrokerError> {
         let found = self.shared.store.image(image).map_err(|error| internal("read an image", &error))?;
-        Ok(found.map(|image| image.layers.iter().map(dockwright_store::DiffId::short).collect()).unwrap_or_default())
+        Ok(found.map(|image| image.layers.clone()).unwrap_or_default())
     }
 
     pub(super) async fn login(self: &Arc<Self>, credentials: Credentials) -> Result<LoggedIn, BrokerError> {
