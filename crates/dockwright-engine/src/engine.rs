@@ -21,6 +21,7 @@ use crate::{
     exec::Execs,
     image::{Images, remove::ImageUser},
     network::Networks,
+    owner::OwnersThings,
     sandbox::Sandbox,
     volume::Volumes,
 };
@@ -53,6 +54,7 @@ struct Inner {
     execs: Execs,
     networks: Arc<Networks>,
     volumes: Volumes,
+    owners: OwnersThings,
     storage_driver: Mutex<String>,
 }
 
@@ -68,6 +70,7 @@ impl Engine {
         Ok(Self {
             inner: Arc::new(Inner {
                 id: crate::id::random(),
+                owners: OwnersThings::new(facts.owner_apart),
                 settings,
                 facts,
                 events,
@@ -137,6 +140,11 @@ impl Engine {
     /// Returns the engine's volumes.
     pub fn volumes(&self) -> &Volumes {
         &self.inner.volumes
+    }
+
+    /// Returns what the engine's owner made.
+    pub(crate) fn owners(&self) -> &OwnersThings {
+        &self.inner.owners
     }
 
     /// Returns the storage driver as `docker info` names it. Jobs that asked for one by `DOCKER_DRIVER` expect to find it there; how

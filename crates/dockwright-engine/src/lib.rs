@@ -15,6 +15,7 @@ pub mod host;
 pub mod id;
 pub mod image;
 mod network;
+mod owner;
 mod process;
 pub mod sandbox;
 mod stand_in;

@@ -101,7 +101,7 @@ async fn list(request: Request) -> Result<Response> {
     for container in request.engine.containers().list() {
         let item = list_item(&container);
         let listed = all || matches!(item.status, Status::Running | Status::Paused | Status::Restarting);
-        if !listed || !range.holds(&container) || !matches(&request, &container, &item, &filters)? {
+        if !listed || !request.sees(&container.id) || !range.holds(&container) || !matches(&request, &container, &item, &filters)? {
             continue;
         }
         let mut one = item.shown;
@@ -312,7 +312,11 @@ async fn prune(request: Request) -> Result<Response> {
     for container in request.engine.containers().list() {
         let unused = matches!(container.state().status, Status::Created | Status::Exited);
         let old = until.is_none_or(|until| container.created < until);
-        if !unused || !old || !filters.labels_match(|key| container.config.labels.get(key).map(String::as_str)) {
+        if !request.sees(&container.id)
+            || !unused
+            || !old
+            || !filters.labels_match(|key| container.config.labels.get(key).map(String::as_str))
+        {
             continue;
         }
         let (written, _) = sizes(&request, &container).await;

@@ -24,9 +24,11 @@ async fn events(request: Request) -> Result<Response> {
     let at = |name: &str| request.query.non_empty(name).map(time::parse).transpose();
     let (since, until) = (at("since")?, at("until")?);
     let (past, mut present) = request.engine.events().listen();
+    let (engine, caller) = (request.engine, request.caller);
     let (sender, response) = stream::channel("application/json");
     tokio::spawn(async move {
-        let wanted = |event: &Event| matches(event, &filters) && until.is_none_or(|until| event.time <= until);
+        let seen = |event: &Event| !engine.owners().are_hidden(&event.actor, caller);
+        let wanted = |event: &Event| seen(event) && matches(event, &filters) && until.is_none_or(|until| event.time <= until);
         let past = past.into_iter().filter(|event| since.is_some_and(|since| event.time >= since));
         for event in past.filter(|event| wanted(event)) {
             if sender.send_json(&shown(&event)).await.is_err() {

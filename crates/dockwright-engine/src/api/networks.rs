@@ -33,7 +33,8 @@ async fn list(request: Request) -> Result<Response> {
     let filters = request.query.filters()?;
     filters.check(&["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
     let networks = request.engine.networks();
-    let mut matching: Vec<_> = networks.list().into_iter().filter(|network| matches(&request.engine, network, &filters)).collect();
+    let listed = networks.list().into_iter().filter(|network| request.sees(&network.id));
+    let mut matching: Vec<_> = listed.filter(|network| matches(&request.engine, network, &filters)).collect();
     matching.sort_by_key(|network| std::cmp::Reverse(network.created));
     let shown: Vec<Value> = matching.iter().map(|network| networks.shown(network, false)).collect();
     Ok(stream::ok(&shown))
@@ -111,6 +112,7 @@ async fn create(mut request: Request) -> Result<Response> {
         engine.networks().remove(&network.id)?;
         return Err(error);
     }
+    engine.owners().made(&network.id, request.caller);
     engine.network_event("create", &network, "");
     Ok(stream::json(StatusCode::CREATED, &json!({ "Id": network.id, "Warning": "" })))
 }
@@ -129,7 +131,8 @@ async fn prune(request: Request) -> Result<Response> {
     for network in request.engine.networks().list() {
         let old = until.is_none_or(|until| network.created < until);
         let labelled = filters.labels_match(|key| network.labels.get(key).map(String::as_str));
-        if network.predefined || !old || !labelled || !network_users(&request.engine, &network).is_empty() {
+        let wanted = request.sees(&network.id) && !network.predefined && old && labelled;
+        if !wanted || !network_users(&request.engine, &network).is_empty() {
             continue;
         }
         // Somebody may have connected meanwhile.

@@ -73,6 +73,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether lists and prunes of this caller take in the container, network or volume of that id or name.
+    pub(crate) fn sees(&self, id: &str) -> bool {
+        !self.engine.owners().are_hidden(id, self.caller)
+    }
+
     /// Returns a parameter of the path, percent-decoded. The pattern of the route has it.
     pub fn param(&self, name: &str) -> &str {
         let found = self.params.iter().find(|(known, _)| *known == name);

@@ -76,7 +76,8 @@ async fn version(_request: Request) -> Result<Response> {
 
 async fn info(request: Request) -> Result<Response> {
     let engine = &request.engine;
-    let containers = engine.containers().list();
+    let mut containers = engine.containers().list();
+    containers.retain(|container| request.sees(&container.id));
     let count = |status: Status| containers.iter().filter(|container| container.state().status == status).count();
     let (running, paused) = (count(Status::Running), count(Status::Paused));
     let memory = rustix::system::sysinfo();
@@ -151,12 +152,12 @@ async fn info(request: Request) -> Result<Response> {
 }
 
 async fn disk_usage(request: Request) -> Result<Response> {
-    let engine = request.engine.clone();
-    let measured = tokio::task::spawn_blocking(move || measure(&engine)).await;
+    let measured = tokio::task::spawn_blocking(move || measure(&request)).await;
     Ok(stream::ok(&measured.unwrap_or_default()))
 }
 
-fn measure(engine: &crate::Engine) -> Value {
+fn measure(request: &Request) -> Value {
+    let engine = &request.engine;
     let containers = engine.containers().list();
     let mut layers = std::collections::BTreeMap::new();
     let listed = engine.images().table().list();
@@ -174,6 +175,7 @@ fn measure(engine: &crate::Engine) -> Value {
         .collect();
     let of_containers: Vec<Value> = containers
         .iter()
+        .filter(|container| request.sees(&container.id))
         .map(|container| {
             let mut shown = crate::container::list_item(container).shown;
             shown["SizeRw"] = json!(crate::volume::disk_usage(&container.dir.join("upper")));
@@ -184,6 +186,7 @@ fn measure(engine: &crate::Engine) -> Value {
         .volumes()
         .list()
         .iter()
+        .filter(|volume| request.sees(&volume.name))
         .map(|volume| {
             let mut shown = volume.shown();
             let users = engine.volume_users(&volume.name).len();

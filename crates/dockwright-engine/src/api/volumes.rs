@@ -26,7 +26,8 @@ async fn list(request: Request) -> Result<Response> {
     filters.check(&["dangling", "driver", "label", "label!", "name"])?;
     let dangling = filters.bool("dangling")?;
     let listed = request.engine.volumes().list().into_iter().filter(|volume| {
-        filters.any("name", |wanted| volume.name.contains(wanted.as_str()))
+        request.sees(&volume.name)
+            && filters.any("name", |wanted| volume.name.contains(wanted.as_str()))
             && filters.any("driver", |wanted| wanted == "local")
             && filters.labels_match(|key| volume.labels.get(key).map(String::as_str))
             && dangling.is_none_or(|dangling| request.engine.volume_users(&volume.name).is_empty() == dangling)
@@ -48,6 +49,7 @@ async fn create(mut request: Request) -> Result<Response> {
     let name = fields.optional_string("Name")?.filter(|name| !name.is_empty());
     let created = request.engine.volumes().create(name.as_deref(), fields.string_map("Labels")?)?;
     if created.is_new {
+        request.engine.owners().made(&created.volume.name, request.caller);
         request.engine.volume_event("create", &created.volume.name);
     }
     Ok(stream::json(StatusCode::CREATED, &created.volume.shown()))
@@ -79,7 +81,8 @@ async fn prune(request: Request) -> Result<Response> {
     let (mut deleted, mut freed) = (Vec::new(), 0);
     for volume in request.engine.volumes().list() {
         let labelled = filters.labels_match(|key| volume.labels.get(key).map(String::as_str));
-        if !(all || volume.anonymous) || !labelled || !request.engine.volume_users(&volume.name).is_empty() {
+        let wanted = request.sees(&volume.name) && (all || volume.anonymous) && labelled;
+        if !wanted || !request.engine.volume_users(&volume.name).is_empty() {
             continue;
         }
         let path = volume.path.clone();

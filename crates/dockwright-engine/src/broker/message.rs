@@ -72,6 +72,8 @@ pub(crate) enum Request {
 pub struct HostFacts {
     /// Name of the engine, as `docker info` shows it.
     pub engine_name: String,
+    /// Whether what the engine's owner makes is hidden from the engine's own containers.
+    pub owner_apart: bool,
     /// `host:port` under which containers reach the host's own registry, when it has one.
     pub registry: Option<String>,
     /// Images that every engine has from the start.

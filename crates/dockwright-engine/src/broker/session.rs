@@ -147,6 +147,7 @@ impl Session {
     fn facts(&self) -> Result<HostFacts, BrokerError> {
         let mut facts = HostFacts {
             engine_name: self.spec.name.clone(),
+            owner_apart: self.spec.owner_apart,
             registry: self.shared.registry_name.clone(),
             granted_images: Vec::new(),
             granted_names: Vec::new(),

@@ -54,6 +54,7 @@ impl Engine {
         let made = self.make(Parts { id: &id, name: &name, config, host, image: &image, networks, caller }).await;
         match made {
             Ok(container) => {
+                self.owners().made(&container.id, caller);
                 self.containers().insert(Arc::clone(&container));
                 self.events().emit(EventType::Container, "create", &container.id, container.event_attributes());
                 Ok(Created { id, warnings: Vec::new() })

@@ -176,6 +176,7 @@ impl MountPlan<'_> {
         let created = self.engine.volumes().create(name, labels)?;
         let volume = created.volume;
         if created.is_new {
+            self.engine.owners().made(&volume.name, self.caller);
             self.engine.volume_event("create", &volume.name);
         }
         Ok(Source::Volume { name: volume.name, path: volume.path, anonymous: volume.anonymous })

@@ -46,6 +46,9 @@ pub struct EngineSpec {
     pub shared_owner: u32,
     /// Directory of this machine in which the API's socket `docker.sock` is made.
     pub socket_dir: PathBuf,
+    /// Whether containers, networks and volumes that are made through that socket are hidden from callers inside of the engine: they are
+    /// in none of their lists and prunes, and can only be found by id or name.
+    pub owner_apart: bool,
     /// Whether containers have a way out of this machine.
     pub egress: bool,
     /// Where published ports appear.

@@ -130,6 +130,7 @@ fn steps_of_a_build_are_hidden_until_kept() {
 fn what_the_host_grants_is_there_but_not_listed() {
     let facts = HostFacts {
         engine_name: "engine".to_owned(),
+        owner_apart: false,
         registry: None,
         granted_images: vec![record("helper")],
         granted_names: vec!["dockwright-helper:1".to_owned()],

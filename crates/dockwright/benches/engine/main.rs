@@ -97,6 +97,7 @@ impl Ours {
             shared_paths: Vec::new(),
             shared_owner: 0,
             socket_dir: socket_dir.clone(),
+            owner_apart: false,
             egress: false,
             publish: PublishMode::Sandbox,
         };

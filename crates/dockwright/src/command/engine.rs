@@ -90,6 +90,7 @@ fn spec(arguments: &EngineServeArgs, settings: &GlobalSettings) -> EngineSpec {
         registry_user: None,
         shared_paths: arguments.shares.iter().map(|path| absolute(path)).collect(),
         shared_owner: 0,
+        owner_apart: false,
         egress: true,
         publish: PublishMode::Host,
     }

@@ -206,6 +206,8 @@ impl Conversation {
             // Inside of the engine's own directory, which goes with it.
             socket_dir: self.home.join("jobs").join(&order.name).join("api"),
             id: order.name,
+            // A job that runs outside uses the engine through the same socket as its runner, which makes nothing there.
+            owner_apart: order.shared_paths.is_empty(),
             name: String::new(),
             scope: TrustScope { project: order.project, protected: order.protected },
             credentials: credentials.collect(),

@@ -371,6 +371,7 @@ fn spec_of(id: &str) -> EngineSpec {
         shared_paths: Vec::new(),
         shared_owner: 0,
         socket_dir: "/nowhere".into(),
+        owner_apart: false,
         egress: false,
         publish: PublishMode::Sandbox,
     }
