@@ -2,6 +2,7 @@
 //!
 //! Variables are not replaced here, because their values are known only when the instruction runs; see [`lexer`].
 
+pub mod change;
 pub mod instruction;
 pub mod lexer;
 pub mod parser;

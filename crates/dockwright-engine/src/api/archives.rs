@@ -2,7 +2,12 @@
 
 use std::{fs::File, io};
 
-use dockwright_store::{ImageConfig, ImageRef, config::History, manifest::Platform};
+use dockwright_build::dockerfile::change;
+use dockwright_store::{
+    ImageConfig, ImageRef,
+    config::{History, RunConfig},
+    manifest::Platform,
+};
 use http::StatusCode;
 use hyper::body::Incoming;
 use serde_json::json;
@@ -98,8 +103,9 @@ pub(super) async fn import(request: Request) -> Result<Response> {
     if source != "-" {
         return Err(EngineError::not_implemented("importing an image from a URL"));
     }
-    if request.query.all("changes").any(|change| !change.is_empty()) {
-        return Err(EngineError::not_implemented("the `changes` parameter of POST /images/create"));
+    let mut run = RunConfig::default();
+    for change in request.query.all("changes").filter(|change| !change.is_empty()) {
+        change::apply(&mut run, change).map_err(|error| EngineError::invalid(crate::error::chain(&error)))?;
     }
     let message = request.query.non_empty("message").map_or_else(|| format!("Imported from {source}"), str::to_owned);
     let name = match request.query.non_empty("repo") {
@@ -114,7 +120,7 @@ pub(super) async fn import(request: Request) -> Result<Response> {
     let file = spool(request.into_body(), engine.images()).await?;
     let images = engine.images();
     let layer = images.commit_stream(Box::new(file)).await?;
-    let config = imported_config(layer.diff_id, message, platform.as_deref());
+    let config = ImageConfig { config: run, ..imported_config(layer.diff_id, message, platform.as_deref()) };
     let text = String::from_utf8(config.encode()).expect("JSON is UTF-8");
     let record = images.broker().put_image(text).await?;
     let image = images.table().insert(record)?;

@@ -1,6 +1,5 @@
 //! `dockwright image …`: the images in the store that all engines of this machine share.
 
-mod change;
 mod import;
 mod ls;
 mod pull;

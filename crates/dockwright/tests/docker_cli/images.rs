@@ -38,7 +38,7 @@ fn images_are_named_listed_and_removed() {
 #[test]
 fn containers_keep_their_image() {
     each("containers_keep_their_image", BUSYBOX, |docker| {
-        let image = imported(docker, "kept");
+        let image = imported(docker, "kept", &[]);
         let container = docker.ok(&["run", "-d", &image, "sleep", "1000"]);
         let refused = docker.fails(1, &["rmi", &image]);
         let reason = format!("(must force) - container {} is using its referenced image", &container[..12]);
@@ -50,22 +50,25 @@ fn containers_keep_their_image() {
 }
 
 /// An image of its own, made by import of busybox's one layer.
-fn imported(docker: &Docker<'_>, name: &str) -> String {
+fn imported(docker: &Docker<'_>, name: &str, changes: &[&str]) -> String {
     let name = docker.name(name) + ":1";
     let archive = docker.directory().join(docker.name("save"));
     docker.ok(&["save", "-o", &archive.to_string_lossy(), "busybox"]);
     let extract = |path: &str| Command::new("tar").arg("-xOf").arg(&archive).arg(path).output().expect("tar runs").stdout;
     let manifest = String::from_utf8_lossy(&extract("manifest.json")).into_owned();
     let layer = manifest.split("\"Layers\":[\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a layer");
-    docker.with_input(&["import", "-m", "made for a test", "-", &name], &extract(layer));
+    let changes = changes.iter().flat_map(|change| ["-c", change]);
+    let arguments: Vec<&str> = ["import", "-m", "made for a test"].into_iter().chain(changes).chain(["-", &name]).collect();
+    docker.with_input(&arguments, &extract(layer));
     name
 }
 
 #[test]
 fn an_import_is_an_image_of_one_layer() {
     each("an_import_is_an_image_of_one_layer", BUSYBOX, |docker| {
-        let image = imported(docker, "imported");
-        assert_eq!(docker.ok(&["run", "--rm", &image, "/bin/busybox", "echo", "from an import"]), "from an import");
+        let image = imported(docker, "imported", &["CMD [\"/bin/busybox\", \"env\"]", "ENV FROM=\"an import\""]);
+        let printed = docker.ok(&["run", "--rm", &image]);
+        assert!(printed.lines().any(|line| line == "FROM=an import"), "{printed}");
         assert_eq!(docker.ok(&["inspect", "-f", "{{len .RootFS.Layers}} {{.Comment}} {{.Os}}", &image]), "1 made for a test linux");
         assert_eq!(docker.ok(&["history", "-q", &image]).lines().count(), 1);
         docker.ok(&["rmi", &image]);
@@ -126,7 +129,7 @@ fn prune_removes_what_nobody_names() {
     each("prune_removes_what_nobody_names", BUSYBOX, |docker| {
         docker.in_new_engine(|docker| {
             docker.ok(&["pull", "-q", "busybox"]);
-            let first = imported(docker, "pruned");
+            let first = imported(docker, "pruned", &[]);
             let id = docker.ok(&["inspect", "-f", "{{.Id}}", &first]);
             docker.ok(&["tag", "busybox", &first]);
             assert_eq!(docker.ok(&["images", "-q", "--no-trunc", "--filter", "dangling=true"]), id);

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use dockwright_build::dockerfile::change;
 use dockwright_store::{
     ApplyLayerError, ImageConfig, ImageId, ImageRef, LayerOrigin, PutImageError, Store, archive,
     compression::{self, DecompressError},
@@ -13,7 +14,6 @@ use dockwright_store::{
     manifest::Platform,
 };
 
-use super::change;
 use crate::{
     cli::ImageImportArgs,
     error::{CommandError, ErrorKind, Explain as _},

@@ -1,18 +1,19 @@
-//! `--change`: Dockerfile instructions that set how containers of an image run.
+//! `--change` of `docker import` and `dockwright image import`: instructions that set how containers of an image run.
 
-use dockwright_build::dockerfile::{
+use dockwright_store::config::{Empty, RunConfig};
+
+use super::{
     Instruction, ParseError,
     instruction::{Command, parse_trigger},
     lexer::{LexError, Lexer},
 };
-use dockwright_store::config::{Empty, RunConfig};
 
 /// What runs a command that is not written as a list.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// Why a change cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ChangeError {
+pub enum ChangeError {
     #[error(transparent)]
     Parse(#[from] ParseError),
     #[error("understand the value")]
@@ -24,7 +25,7 @@ pub(super) enum ChangeError {
 }
 
 /// Applies one instruction, such as `ENV LANG=C.UTF-8`.
-pub(super) fn apply(config: &mut RunConfig, text: &str) -> Result<(), ChangeError> {
+pub fn apply(config: &mut RunConfig, text: &str) -> Result<(), ChangeError> {
     let lexer = Lexer::new('\\', &|_| None);
     match parse_trigger(text)?.instruction {
         Instruction::Cmd(command) => config.cmd = Some(words(command)),
