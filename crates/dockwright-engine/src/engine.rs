@@ -11,6 +11,7 @@ use std::{
 };
 
 use dockwright_container::spawner::ErrorKind as SpawnerErrorKind;
+use tokio::sync::OnceCell;
 
 use crate::{
     api::Caller,
@@ -56,6 +57,7 @@ struct Inner {
     volumes: Volumes,
     owners: OwnersThings,
     storage_driver: Mutex<String>,
+    network_up: OnceCell<Result<()>>,
 }
 
 impl Engine {
@@ -81,6 +83,7 @@ impl Engine {
                 networks: Arc::default(),
                 volumes,
                 storage_driver: Mutex::new("overlay2".to_owned()),
+                network_up: OnceCell::new(),
             }),
         })
     }
@@ -135,6 +138,22 @@ impl Engine {
 
     pub(crate) fn networks(&self) -> &Arc<Networks> {
         &self.inner.networks
+    }
+
+    /// Waits until the sandbox's network can take containers; the first who needs it brings it up. It is no part of an engine's start:
+    /// each of its steps waits for the kernel's one lock on networks, and removing a network that was up holds that lock for up to a
+    /// tenth of a second, which would delay the start of the next engine. Many engines never start a container.
+    pub(crate) async fn network_up(&self) -> Result<()> {
+        self.inner.network_up.get_or_init(|| self.bring_network_up()).await.clone()
+    }
+
+    async fn bring_network_up(&self) -> Result<()> {
+        let up = tokio::task::spawn_blocking(dockwright_container::network::bring_up).await;
+        up.context("bring up the network")?.context("prepare the engine's network")?;
+        let bridge = self.networks().find("bridge")?;
+        self.make_bridge(&bridge).await?;
+        tokio::spawn(self.clone().serve_registry());
+        Ok(())
     }
 
     /// Returns the engine's volumes.

@@ -81,10 +81,7 @@ async fn serve(broker: OwnedFd, spawner: OwnedFd, api: OwnedFd) -> Result<(), St
     let sandbox = Sandbox::connect(spawner).map_err(socket("sandbox's"))?;
     let settings = EngineSettings { data_dir: PathBuf::from(DATA_DIR), name: facts.engine_name.clone(), socket: PathBuf::from(SOCKET) };
     let engine = Engine::new(settings, broker, facts, sandbox).map_err(StartError::Engine)?;
-    let bridge = engine.networks().find("bridge").map_err(StartError::Engine)?;
-    engine.make_bridge(&bridge).await.map_err(StartError::Engine)?;
     tokio::spawn(api::serve(engine.clone(), Listener::Unix(own_socket().map_err(socket("engine's own"))?)));
-    tokio::spawn(engine.clone().serve_registry());
     tokio::spawn(api::serve(engine, Listener::Unix(given_socket(api).map_err(socket("API's"))?)));
     wait_for_end().await.map_err(StartError::Signals)
 }

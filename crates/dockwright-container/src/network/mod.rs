@@ -72,15 +72,19 @@ pub fn link_exists(name: &str) -> bool {
     Links::open().and_then(|links| links.index(name)).is_ok()
 }
 
-/// Brings up loopback, lets bridges forward, and hides containers' addresses from the way out: the state every sandbox starts with.
-/// Returns a warning if the firewall is not to be had.
-pub(crate) fn prepare_sandbox() -> io::Result<Option<String>> {
-    Links::open()?.loopback_up()?;
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+/// Hides containers' addresses from the way out. Returns a warning if the firewall is not to be had.
+pub(crate) fn prepare_sandbox() -> Option<String> {
+    firewall::masquerade(egress::INTERFACE).err().map(|error| format!("containers have no way out: nf_tables: {error}"))
+}
+
+/// Brings up loopback and lets bridges forward: what a sandbox's network needs before its first container. Its engine calls it.
+pub fn bring_up() -> Result<(), NetworkError> {
+    let forward = |path: &str| fs::write(path, "1").map_err(NetworkError::new("let bridges forward by", path));
+    Links::open().and_then(|mut links| links.loopback_up()).map_err(NetworkError::new("bring up", "lo"))?;
+    forward("/proc/sys/net/ipv4/ip_forward")?;
     // Absent where the kernel has no IPv6; then there is nothing to forward.
-    match fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1") {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match forward("/proc/sys/net/ipv6/conf/all/forwarding") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    Ok(firewall::masquerade(egress::INTERFACE).err().map(|error| format!("containers have no way out: nf_tables: {error}")))
 }

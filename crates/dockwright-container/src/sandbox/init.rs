@@ -163,7 +163,7 @@ fn prepare(
     let signals = sys::child_signals().during("receive signals")?;
     build_root(launch, mapped, mounts)?;
     rustix::system::sethostname(launch.hostname.as_bytes()).during("set the host name")?;
-    let no_firewall = network::prepare_sandbox().during("prepare the network")?;
+    let no_firewall = network::prepare_sandbox();
     let (hierarchies, mut warnings) = mount_cgroups(&mapped.hierarchies);
     warnings.extend(no_firewall);
     let (spawner, engine_end) = socket::pair().during("make the spawner's socket pair")?;

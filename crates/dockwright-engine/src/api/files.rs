@@ -171,14 +171,8 @@ async fn put(request: Request) -> Result<Response> {
     let directory =
         tokio::task::spawn_blocking(move || open_target(&engine, &looked_in, &looked_for)).await.context("look for a directory")??;
     let engine = request.engine.clone();
-    let mut body = BlockingBody::new(request.into_body());
-    let unpacked = tokio::task::spawn_blocking(move || {
-        let unpacked = decompressed(&mut body).and_then(|archive| unpack::unpack(&directory, archive, &options));
-        // An archive ends before its stream does, and a client that is still sending does not read the answer.
-        body.drain();
-        unpacked
-    })
-    .await;
+    let body = BlockingBody::new(request.into_body());
+    let unpacked = tokio::task::spawn_blocking(move || unpack::unpack(&directory, decompressed(body)?, &options)).await;
     unpacked.context("unpack an archive")?.map_err(|error| match &error {
         UnpackError::KindDiffers { .. } | UnpackError::Archive(_) | UnpackError::Name { .. } => {
             EngineError::invalid(crate::error::chain(&error))
@@ -207,7 +201,7 @@ fn open_target(engine: &Engine, container: &Container, path: &str) -> Result<Own
 }
 
 /// Undoes gzip, which is recognised by its first bytes; other compressions are refused by the tar reader.
-fn decompressed(reader: &mut BlockingBody) -> Result<Box<dyn io::Read + '_>, UnpackError> {
+fn decompressed(mut reader: BlockingBody) -> Result<Box<dyn io::Read>, UnpackError> {
     use io::Read as _;
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     let mut first = Vec::new();

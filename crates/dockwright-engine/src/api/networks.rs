@@ -107,6 +107,7 @@ fn parse(body: &Value) -> Result<NetworkRequest> {
 async fn create(mut request: Request) -> Result<Response> {
     let body: Value = request.json().await?;
     let engine = request.engine.clone();
+    engine.network_up().await?;
     let network = engine.networks().create(parse(&body)?)?;
     if let Err(error) = engine.make_bridge(&network).await {
         engine.networks().remove(&network.id)?;

@@ -43,6 +43,7 @@ pub(super) fn run(
     let engine = &overlay.engine;
     // A step runs one process after another under the same tree; each is a container of its own to the sandbox.
     let id = id::random();
+    runtime.block_on(engine.network_up())?;
     let network = Network::join(engine, &id, &spec.limits.network)?;
     let container = container_spec(overlay, &id, spec, &network)?;
     let (stdout, stdout_end) = io::pipe().context("make the pipes of a process")?;

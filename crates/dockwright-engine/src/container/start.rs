@@ -78,6 +78,7 @@ impl Engine {
     }
 
     async fn try_start(&self, container: &Arc<Container>) -> Result<()> {
+        self.network_up().await?;
         let stand_in = container.is_stand_in.then(|| StandIn::plan(container)).transpose()?;
         let endpoints = self.join_networks(container)?;
         self.write_files(container, &endpoints)?;
