@@ -42,7 +42,7 @@ pub(crate) use self::{
 use self::{engine::RunningEngine, registry::ServedRegistry};
 pub use self::{
     engine::{CreateEngineError, EngineInfo, descriptor},
-    helper_image::HelperImageError,
+    helper_image::{HelperImageError, helper_image_name},
     id_range::{IdPool, TakeIdsError},
     job_dir::JobDirError,
     registry::ServeRegistryError,

@@ -52,6 +52,8 @@ pub struct EngineLease {
     pub job_scoped: bool,
     /// Where this program is in the engine's own file system. The helper container then gets it by a bind instead of in an image.
     pub program: Option<String>,
+    /// What the engine lacks, for the job's trace.
+    pub warning: Option<String>,
     /// Called once; the lock only makes a lease shareable.
     release: Mutex<Option<Release>>,
 }
@@ -61,18 +63,25 @@ type Release = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 impl EngineLease {
     /// An engine that needs nothing done afterwards.
     pub fn unmanaged(endpoint: impl Into<String>) -> Self {
-        Self { endpoint: endpoint.into(), job_scoped: false, program: None, release: Mutex::new(None) }
+        Self { endpoint: endpoint.into(), job_scoped: false, program: None, warning: None, release: Mutex::new(None) }
     }
 
     /// An engine made for one job. `release` ends it and returns when nothing of it runs any more.
     pub fn job_scoped(endpoint: impl Into<String>, release: impl FnOnce() -> BoxFuture<'static, ()> + Send + 'static) -> Self {
-        Self { endpoint: endpoint.into(), job_scoped: true, program: None, release: Mutex::new(Some(Box::new(release))) }
+        Self { endpoint: endpoint.into(), job_scoped: true, program: None, warning: None, release: Mutex::new(Some(Box::new(release))) }
     }
 
     /// Tells where this program is in the engine's own file system.
     #[must_use]
     pub fn with_program(mut self, path: impl Into<String>) -> Self {
         self.program = Some(path.into());
+        self
+    }
+
+    /// Tells what the engine lacks.
+    #[must_use]
+    pub fn with_warning(mut self, warning: Option<String>) -> Self {
+        self.warning = warning;
         self
     }
 

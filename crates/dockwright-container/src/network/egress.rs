@@ -44,7 +44,7 @@ const SETUP_LIMIT_SECS: u64 = 10;
 const LOOK_INTERVAL_MILLIS: u64 = 5;
 
 /// A sandbox has no way out.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this job has no network: {}", .reasons.join("; "))]
 pub struct NoEgress {
     /// Why, for each program that could have provided it.

@@ -62,6 +62,8 @@ pub struct EngineInfo {
     pub socket: PathBuf,
     /// What the machine lacks, limits of resources for example.
     pub warnings: Vec<String>,
+    /// Why containers have no way out of this machine. `None` if they have, or were not to have.
+    pub no_network: Option<NoEgress>,
 }
 
 /// Failure to make an engine.
@@ -130,7 +132,7 @@ impl RunningEngine {
             broker::serve(host_end, session).await;
             drop(connection);
         });
-        let info = EngineInfo { id: spec.id, socket: socket.path.clone(), warnings: sandbox.warnings().to_vec() };
+        let info = EngineInfo { id: spec.id, socket: socket.path.clone(), warnings: sandbox.warnings().to_vec(), no_network: None };
         let mut engine = Self { info, broker, connected, _egress: None, sandbox, _socket: socket, _dir: dir, _ids: ids };
         engine.wait_until_ready().await?;
         if let Some(egress) = egress {
@@ -143,8 +145,8 @@ impl RunningEngine {
     fn use_egress(&mut self, outcome: Result<Result<Egress, NoEgress>, tokio::task::JoinError>) {
         match outcome {
             Ok(Ok(egress)) => self._egress = Some(egress),
-            Ok(Err(none)) => self.info.warnings.push(format!("{none}; {}", none.remedy())),
-            Err(error) => self.info.warnings.push(format!("this job has no network: {error}")),
+            Ok(Err(none)) => self.info.no_network = Some(none),
+            Err(error) => self.info.no_network = Some(NoEgress { reasons: vec![error.to_string()] }),
         }
     }
 

@@ -25,6 +25,11 @@ const NAME: &str = "dockwright-helper";
 /// Where the program is in the image.
 const BINARY: &str = "usr/bin/dockwright";
 
+/// Returns the name under which every engine has the image of this program. It is in no list.
+pub fn helper_image_name() -> String {
+    format!("{NAME}:{}", env!("CARGO_PKG_VERSION"))
+}
+
 /// Failure to make the helper image.
 #[derive(Debug, thiserror::Error)]
 pub enum HelperImageError {
@@ -40,11 +45,10 @@ pub enum HelperImageError {
 
 /// Makes the image unless the store has the one of this very program. Returns its name and id.
 pub(super) fn make(store: &Store, binary: &Path) -> Result<(String, ImageId), HelperImageError> {
-    let version = env!("CARGO_PKG_VERSION");
-    let name = format!("{NAME}:{version}");
+    let name = helper_image_name();
     // This name says from which file the image was made, so that a rebuilt program gets a new image.
     let stamp = stamp(binary).map_err(HelperImageError::Copy)?;
-    let made_from: ImageRef = format!("{NAME}:{version}-{stamp}").parse().expect("the name is well formed");
+    let made_from: ImageRef = format!("{name}-{stamp}").parse().expect("the name is well formed");
     if let Some(image) = store.resolve_name(&made_from)? {
         return Ok((name, image));
     }

@@ -44,7 +44,7 @@ fn examine(settings: &GlobalSettings) -> Vec<Finding> {
     findings.extend(kernel::check());
     findings.extend(user::check());
     findings.extend(programs::check());
-    findings.push(trial::check(settings));
+    findings.extend(trial::check(settings));
     // Last, because it moves the process into the namespace of the store's files.
     findings.extend(storage::check(&settings.paths));
     findings

@@ -58,6 +58,9 @@ async fn serve(
     for warning in &engine.warnings {
         print_warning(warning, None);
     }
+    if let Some(reason) = &engine.no_network {
+        print_warning(&reason.to_string(), Some(reason.remedy()));
+    }
     let link = arguments.socket.as_deref().map(|path| SocketLink::make(&absolute(path), &engine)).transpose()?;
     let socket = link.as_ref().map_or(engine.socket.as_path(), SocketLink::path).to_owned();
     announce(&socket, tcp.as_ref(), tls.as_ref(), streams)?;

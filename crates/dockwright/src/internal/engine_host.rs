@@ -190,7 +190,11 @@ impl Conversation {
     async fn acquire(&self, order: EngineOrder) -> Answer {
         let engine = order.name.clone();
         match self.host.create_engine(self.spec(order)).await {
-            Ok(info) => Answer::Engine { engine, endpoint: format!("unix://{}", info.socket.display()) },
+            Ok(info) => {
+                let endpoint = format!("unix://{}", info.socket.display());
+                let no_network = info.no_network.map(|reason| Problem { remedy: Some(reason.remedy().to_owned()), ..Problem::of(&reason) });
+                Answer::Engine { engine, endpoint, no_network }
+            }
             Err(error) => Answer::Failed(Problem::of(&error)),
         }
     }

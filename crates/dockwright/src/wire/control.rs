@@ -105,6 +105,8 @@ pub(crate) enum Answer {
     Engine {
         engine: String,
         endpoint: String,
+        /// Why its containers have no way out of this machine, if they have none.
+        no_network: Option<Problem>,
     },
     /// The registry listens at `host:port`.
     Registry {
@@ -128,6 +130,12 @@ impl Problem {
     pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string).collect();
         Self { message: error.to_string(), causes, remedy: None }
+    }
+
+    /// Returns it in one line, with what to do about it.
+    pub(crate) fn with_remedy(&self) -> String {
+        let remedy = self.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        format!("{self}{remedy}")
     }
 
     fn text(&self) -> String {

@@ -9,7 +9,7 @@ use dockwright_runner::{AcquireEngineError, EngineLease, EngineProvider, EngineR
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
-    control::{Answer, EngineOrder, Login, RegistryGrant, Request},
+    control::{Answer, EngineOrder, Login, Problem, RegistryGrant, Request},
     host_process::{HostError, HostProcess},
     lazy_engine,
 };
@@ -70,9 +70,9 @@ impl EngineProvider for EmbeddedEngines {
                 return lease.map_err(|error| AcquireEngineError::Start { source: Box::new(error) });
             }
             let engine = AcquiredEngine::acquire(&self.host, order).await?;
-            let endpoint = engine.endpoint.clone();
+            let (endpoint, no_network) = (engine.endpoint.clone(), engine.no_network.as_ref().map(Problem::with_remedy));
             let lease = EngineLease::job_scoped(endpoint, move || async move { engine.release().await }.boxed());
-            Ok(lease.with_program(PROGRAM_IN_ENGINE))
+            Ok(lease.with_program(PROGRAM_IN_ENGINE).with_warning(no_network))
         }
         .boxed()
     }
@@ -82,6 +82,7 @@ impl EngineProvider for EmbeddedEngines {
 pub(super) struct AcquiredEngine {
     order: PlacedOrder,
     endpoint: String,
+    no_network: Option<Problem>,
 }
 
 impl AcquiredEngine {
@@ -89,9 +90,14 @@ impl AcquiredEngine {
     pub(super) async fn acquire(host: &Arc<HostProcess>, order: EngineOrder) -> Result<Self, HostError> {
         let placed = PlacedOrder { host: Arc::clone(host), engine: Some(order.name.clone()) };
         match host.call(Request::Acquire(order)).await? {
-            Answer::Engine { endpoint, .. } => Ok(Self { order: placed, endpoint }),
+            Answer::Engine { endpoint, no_network, .. } => Ok(Self { order: placed, endpoint, no_network }),
             answer => Err(HostError::Unexpected(answer)),
         }
+    }
+
+    /// Returns why its containers have no way out of this machine, if they have none.
+    pub(super) fn no_network(&self) -> Option<&Problem> {
+        self.no_network.as_ref()
     }
 
     pub(super) fn socket(&self) -> &Path {

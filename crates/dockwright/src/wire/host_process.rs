@@ -113,6 +113,11 @@ impl HostProcess {
         }
     }
 
+    /// Warns whoever watches the run.
+    pub(crate) async fn warn(&self, problem: &Problem) {
+        let _ = self.events.send(RunEvent::Warning { message: problem.to_string(), hint: problem.remedy.clone() }).await;
+    }
+
     /// Ends the host and everything it runs, and returns when it is gone.
     pub(crate) async fn stop(&self) {
         let Some(Ok(Connection { stop, child, .. })) = self.connection.get() else { return };

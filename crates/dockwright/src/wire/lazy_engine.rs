@@ -66,10 +66,15 @@ struct LazyEngine {
 impl LazyEngine {
     async fn start(&self) -> &Result<AcquiredEngine, String> {
         let start = async {
-            AcquiredEngine::acquire(&self.host, self.order.clone()).await.map_err(|error| {
+            let engine = AcquiredEngine::acquire(&self.host, self.order.clone()).await.map_err(|error| {
                 let hint = error.remedy().map(|remedy| format!("\nhint: {remedy}")).unwrap_or_default();
                 format!("this job has no Docker engine: {error}{hint}")
-            })
+            })?;
+            // The job runs already, and its trace is not ours to write to.
+            if let Some(reason) = engine.no_network() {
+                self.host.warn(reason).await;
+            }
+            Ok(engine)
         };
         self.started.get_or_init(|| start).await
     }

@@ -61,3 +61,13 @@ fn doctor_reports_in_json_as_it_does_in_words() {
     assert_eq!((report["healthy"].as_bool(), printed.code), (Some(healthy), Some(i32::from(!healthy))));
     assert_eq!(project.output(&["doctor"]).code, printed.code);
 }
+
+#[test]
+fn doctor_starts_a_container() {
+    dockwright_testing::requires!(UserNamespace, Root);
+    let printed = Project::without_commit().output(&["doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&printed.stdout).expect("JSON");
+    let findings = report["findings"].as_array().expect("findings");
+    let container = findings.iter().find(|finding| finding["check"] == "container").expect("the trial");
+    assert_eq!(container["status"], "good", "{container}");
+}

@@ -174,3 +174,19 @@ fn bad_input_is_explained() {
         }
     });
 }
+
+/// Without a program that carries packets out, or without the right to the tun device, containers have no network, and the job's trace says
+/// so with the remedy.
+#[test]
+fn a_job_without_a_way_out_says_so() {
+    use std::os::unix::fs::PermissionsExt as _;
+    const TEST: &str = "faults::a_job_without_a_way_out_says_so";
+    if fs::metadata("/dev/net/tun").is_ok_and(|tun| tun.permissions().mode() & 0o006 == 0o006) {
+        return dockwright_testing::skip(TEST, "every user may open /dev/net/tun");
+    }
+    let Some(world) = world(TEST, Identity::OrdinaryUser, Client::Debian) else { return };
+    let configuration: &[u8] = b"build:\n  image: docker:19.03.12\n  script: [\"true\"]\n";
+    let printed = world.run_green(&world.repository("no-network", &[(".gitlab-ci.yml", configuration)]), &[]);
+    assert!(printed.contains("WARNING: this job has no network: "), "{printed}");
+    assert!(printed.contains("/dev/net/tun"), "{printed}");
+}

@@ -106,6 +106,9 @@ impl DockerExecutor {
         context.trace.line(format!("Using Docker executor with image {image_name} ...")).await;
         let lease = context.engines.acquire(context.engine_request(Vec::new()));
         let lease = unless_stopped(stop, async { lease.await.map_err(ExecuteError::AcquireEngine) }).await?;
+        if let Some(warning) = &lease.warning {
+            context.trace.warning(warning).await;
+        }
         let lease = self.lease.insert(lease);
         let ready = self.ready.insert(connect(context, lease).await?);
         ready.create_network(context).await?;

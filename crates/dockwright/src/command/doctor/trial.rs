@@ -5,6 +5,7 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
+use dockwright_engine::host::helper_image_name;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,7 +19,7 @@ use crate::{
     settings::GlobalSettings,
     wire::{
         HostError, HostProcess, HostSettings,
-        control::{Answer, EngineOrder, Request},
+        control::{Answer, EngineOrder, Problem, Request},
     },
 };
 
@@ -43,7 +44,22 @@ enum TrialError {
     TimedOut,
 }
 
-pub(super) fn check(settings: &GlobalSettings) -> Finding {
+/// What the trial found out.
+struct Trial {
+    took: Duration,
+    /// Why containers have no way out of this machine, if they have none.
+    no_network: Option<Problem>,
+}
+
+impl Trial {
+    fn findings(self) -> Vec<Finding> {
+        let started = Finding::good(CHECK, format!("an engine and a container in it started in {} ms", self.took.as_millis()));
+        let network = self.no_network.map(|problem| Finding::remark("network", problem.to_string(), problem.remedy.unwrap_or_default()));
+        std::iter::once(started).chain(network).collect()
+    }
+}
+
+pub(super) fn check(settings: &GlobalSettings) -> Vec<Finding> {
     // One thread, because the checks that come later move this process to another namespace.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let tried = match runtime {
@@ -51,7 +67,7 @@ pub(super) fn check(settings: &GlobalSettings) -> Finding {
         Err(error) => Err(TrialError::Program(error)),
     };
     match tried {
-        Ok(took) => Finding::good(CHECK, format!("an engine and a container in it started in {} ms", took.as_millis())),
+        Ok(trial) => trial.findings(),
         Err(error) => {
             let remedy = match &error {
                 TrialError::Host(error) => error.remedy(),
@@ -59,12 +75,12 @@ pub(super) fn check(settings: &GlobalSettings) -> Finding {
             };
             let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
             let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-            Finding::problem(CHECK, message, remedy.unwrap_or_else(|| "`dockwright --log debug doctor` says more".to_owned()))
+            vec![Finding::problem(CHECK, message, remedy.unwrap_or_else(|| "`dockwright --log debug doctor` says more".to_owned()))]
         }
     }
 }
 
-async fn try_host(settings: &GlobalSettings) -> Result<Duration, TrialError> {
+async fn try_host(settings: &GlobalSettings) -> Result<Trial, TrialError> {
     let program = std::env::current_exe().map_err(TrialError::Program)?;
     let host_settings = HostSettings { program, home: settings.paths.home.clone(), log: settings.log.clone() };
     let (events, received) = mpsc::channel(EVENT_QUEUE);
@@ -79,10 +95,10 @@ async fn try_host(settings: &GlobalSettings) -> Result<Duration, TrialError> {
         Err(error) => Err(error.into()),
     };
     host.stop().await;
-    tried.map(|()| began.elapsed())
+    tried.map(|no_network| Trial { took: began.elapsed(), no_network })
 }
 
-async fn try_engine(host: &HostProcess) -> Result<(), TrialError> {
+async fn try_engine(host: &HostProcess) -> Result<Option<Problem>, TrialError> {
     let order = EngineOrder {
         name: format!("doctor-{}", std::process::id()),
         project: "local/doctor".to_owned(),
@@ -91,19 +107,17 @@ async fn try_engine(host: &HostProcess) -> Result<(), TrialError> {
         shared_paths: Vec::new(),
         registry: None,
     };
-    let Answer::Engine { endpoint, .. } = host.call(Request::Acquire(order)).await? else {
+    let Answer::Engine { endpoint, no_network, .. } = host.call(Request::Acquire(order)).await? else {
         return Err(TrialError::Refused("the engine host gave another answer than an engine".to_owned()));
     };
     let socket = Path::new(endpoint.trim_start_matches("unix://"));
-    let images = ask(socket, "GET", "/images/json", "").await?;
-    let image = images[0]["Id"].as_str().unwrap_or_default();
-    let create = serde_json::json!({ "Image": image, "Entrypoint": ["/usr/bin/dockwright"], "Cmd": ["--version"] });
+    let create = serde_json::json!({ "Image": helper_image_name(), "Entrypoint": ["/usr/bin/dockwright"], "Cmd": ["--version"] });
     let created = ask(socket, "POST", "/containers/create", &create.to_string()).await?;
     let container = created["Id"].as_str().unwrap_or_default();
     ask(socket, "POST", &format!("/containers/{container}/start"), "").await?;
     let waited = ask(socket, "POST", &format!("/containers/{container}/wait"), "").await?;
     match waited["StatusCode"].as_i64() {
-        Some(0) => Ok(()),
+        Some(0) => Ok(no_network),
         code => Err(TrialError::Ended(code.unwrap_or(-1))),
     }
 }
