@@ -70,6 +70,7 @@ pub fn context(project: &Project, trigger: &Trigger, registry: Option<&RegistryF
     PipelineContext {
         predefined: project_variables(project, trigger, registry),
         variables: trigger.variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())).collect(),
+        ..PipelineContext::default()
     }
 }
 

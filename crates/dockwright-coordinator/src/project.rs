@@ -6,13 +6,13 @@
 //! give the same commit.
 
 mod facts;
-mod git;
+pub(crate) mod git;
 mod remote;
 mod snapshot;
 
 use std::path::{Path, PathBuf};
 
-use dockwright_pipeline::{LoadError, Loader};
+use dockwright_pipeline::{LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
 
 use facts::Places;
 pub use git::GitError;
@@ -186,21 +186,16 @@ impl Project {
     }
 }
 
-/// The files of the commit.
+/// The files of the commit, and no others.
 impl Loader for Project {
-    fn load_local(&self, path: &str) -> Result<String, LoadError> {
-        let object = format!("{}:{path}", self.sha);
-        let bytes = git(&self.sources, &["cat-file", "blob", &object]).bytes().map_err(|error| {
-            // The error does not tell a missing file from a broken one.
-            let exists = git(&self.sources, &["cat-file", "-e", &object]).bytes().is_ok();
-            if exists { LoadError::Unreadable(error.to_string()) } else { LoadError::NotFound }
-        })?;
-        String::from_utf8(bytes).map_err(|_| LoadError::Unreadable("it is not valid UTF-8".to_owned()))
+    fn load(&self, request: &Request) -> Result<Loaded, LoadError> {
+        let Request::Local { place: Place::Own, path } = request else { return Err(LoadErrorKind::NoProject.into()) };
+        let text = git::read_file(&self.sources, &self.sha, path)?;
+        Ok(Loaded { text, place: Place::Own, component: None })
     }
 
-    fn list_files(&self) -> Vec<String> {
-        let list = git(&self.sources, &["ls-tree", "-r", "-z", "--name-only", &self.sha]).text();
-        list.unwrap_or_default().split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect()
+    fn list_files(&self, place: &Place) -> Vec<String> {
+        if *place == Place::Own { git::list_files(&self.sources, &self.sha) } else { Vec::new() }
     }
 }
 

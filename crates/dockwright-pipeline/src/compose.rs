@@ -4,17 +4,26 @@
 
 mod extends;
 mod include;
+mod inputs;
+mod interpolation;
 mod reference;
 
 use std::sync::Arc;
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, has_errors},
     loader::Loader,
     pipeline::PipelineContext,
     source::Sources,
     yaml::{Map, Node, Value},
 };
+
+/// A configuration as one tree.
+pub(crate) struct Composed {
+    pub(crate) root: Map,
+    /// Something that was to be included is not here, so other parts may miss it.
+    pub(crate) is_incomplete: bool,
+}
 
 /// Reads the file at `path` and everything it includes. Returns nothing when the file cannot be understood at all.
 pub(crate) fn compose(
@@ -23,10 +32,11 @@ pub(crate) fn compose(
     context: &PipelineContext,
     sources: &mut Sources,
     problems: &mut Vec<Diagnostic>,
-) -> Option<Map> {
+) -> Option<Composed> {
     let merged = include::read(path, loader, context, sources, problems)?;
+    let is_incomplete = has_errors(problems);
     let extended = extends::resolve(&merged, problems);
-    Some(reference::resolve(extended, problems))
+    Some(Composed { root: reference::resolve(extended, problems), is_incomplete })
 }
 
 /// Merges two values: mappings key by key, anything else is replaced by the later value.

@@ -34,13 +34,27 @@ pub struct Parsed {
 /// Reads the configuration at `path`. The context's variables decide about `include`.
 pub fn parse(path: &str, loader: &dyn Loader, context: &PipelineContext) -> Parsed {
     let mut parsed = Parsed::default();
-    let Some(root) = compose::compose(path, loader, context, &mut parsed.sources, &mut parsed.problems) else {
+    let Some(composed) = compose::compose(path, loader, context, &mut parsed.sources, &mut parsed.problems) else {
         return parsed;
     };
-    parsed.config = root::read(&root, &mut parsed.problems);
+    parsed.config = root::read(&composed.root, &mut parsed.problems);
     check(&parsed.config, &mut parsed.problems);
+    if composed.is_incomplete {
+        parsed.problems.retain(|problem| !MISSING_SOMETHING.contains(&problem.code));
+    }
     parsed
 }
+
+/// Problems that may come of an include that is not here, which is reported itself.
+const MISSING_SOMETHING: &[&str] = &[
+    "dependencies-unknown-job",
+    "extends-unknown",
+    "job-without-script",
+    "needs-unknown-job",
+    "no-visible-job",
+    "reference-unknown",
+    "stage-unknown",
+];
 
 impl Config {
     /// Returns all stages in order, `.pre` first and `.post` last, also those without jobs.

@@ -135,7 +135,7 @@ impl Evaluation<'_> {
         predefined.insert("CI_JOB_NAME".to_owned(), job.name.clone());
         predefined.insert("CI_JOB_STAGE".to_owned(), job.stage.clone());
         predefined.insert("CI_NODE_TOTAL".to_owned(), "1".to_owned());
-        layers(&PipelineContext { predefined, variables: self.context.variables.clone() }, configured)
+        layers(&PipelineContext { predefined, variables: self.context.variables.clone(), ..PipelineContext::default() }, configured)
     }
 
     fn pipeline_name(&self, config: &Config) -> Option<String> {

@@ -6,7 +6,7 @@
 mod eval;
 mod lexer;
 mod parser;
-mod regex;
+pub(crate) mod regex;
 
 pub(crate) use parser::Expression;
 

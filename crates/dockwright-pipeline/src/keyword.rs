@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds a problem, unless the same place is wrong already: one mistake, one report.
-    fn report(&mut self, problem: Diagnostic) {
+    pub(crate) fn report(&mut self, problem: Diagnostic) {
         let is_known = |known: &Diagnostic| known.is_error() && known.span.is_some() && known.span == problem.span;
         if !self.problems.iter().any(is_known) {
             self.problems.push(problem);
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns one of some words.
-    fn one_of<T: Copy>(&mut self, at: &str, node: &Node, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn one_of<T: Copy>(&mut self, at: &str, node: &Node, words: &[(&str, T)]) -> Option<T> {
         let found = node.as_text().and_then(|text| words.iter().find(|(word, _)| *word == text));
         if found.is_none() {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();

@@ -39,7 +39,7 @@ mod variables;
 pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
-pub use loader::{LoadError, Loader};
+pub use loader::{Component, ComponentAddress, LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
 pub use pipeline::{
     AllowFailure, Artifacts, Cache, CacheKey, Environment, Image, Job, KeepWhen, Need, Pipeline, PipelineContext, Report, Retry, Variable,
     When,

@@ -11,6 +11,8 @@ pub struct PipelineContext {
     pub predefined: IndexMap<String, String>,
     /// Variables given when the pipeline was started; they win over all of the configuration's.
     pub variables: IndexMap<String, String>,
+    /// Inputs given when the pipeline was started, for `spec:inputs` of the configuration.
+    pub inputs: IndexMap<String, String>,
 }
 
 /// Jobs that run, in the order of their stages and then of the configuration.

@@ -8,6 +8,6 @@ mod document;
 mod node;
 mod scalar;
 
-pub(crate) use document::read;
+pub(crate) use document::{Document, read};
 pub(crate) use node::{Entry, Map, Node, Value};
 pub(crate) use scalar::{Scalar, plain};

@@ -6,6 +6,25 @@ use std::{
     process::{Command, Stdio},
 };
 
+use dockwright_pipeline::{LoadError, LoadErrorKind};
+
+/// Returns the text of a file of a commit.
+pub(crate) fn read_file(repository: &Path, commit: &str, path: &str) -> Result<String, LoadError> {
+    let object = format!("{commit}:{path}");
+    let bytes = git(repository, &["cat-file", "blob", &object]).bytes().map_err(|error| {
+        // The error does not tell a missing file from a broken one.
+        let exists = git(repository, &["cat-file", "-e", &object]).bytes().is_ok();
+        if exists { LoadErrorKind::Unreadable(error.to_string()) } else { LoadErrorKind::NotFound }
+    })?;
+    String::from_utf8(bytes).map_err(|_| LoadErrorKind::Unreadable("it is not valid UTF-8".to_owned()).into())
+}
+
+/// Returns the paths of all files of a commit.
+pub(crate) fn list_files(repository: &Path, commit: &str) -> Vec<String> {
+    let list = git(repository, &["ls-tree", "-r", "-z", "--name-only", commit]).text();
+    list.unwrap_or_default().split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect()
+}
+
 /// Git could not be run, or said no.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {

@@ -44,6 +44,11 @@ impl Repository {
     }
 }
 
+fn load(project: &Project, path: &str) -> Result<String, LoadErrorKind> {
+    let request = Request::Local { place: Place::Own, path: path.to_owned() };
+    project.load(&request).map(|loaded| loaded.text).map_err(|error| error.kind)
+}
+
 #[test]
 fn the_working_tree_becomes_a_commit_and_nothing_else_changes() {
     let repository = Repository::new();
@@ -63,13 +68,13 @@ fn the_working_tree_becomes_a_commit_and_nothing_else_changes() {
     let project = repository.open(Tree::Working);
     assert_eq!(before, (repository.git(&["status", "--porcelain"]), repository.git(&["count-objects"]), repository.git(&["show-ref"])));
     assert!(project.has_changes);
-    assert_eq!(project.list_files(), [".gitignore", "kept.txt", "sub/added.txt"]);
-    assert_eq!(project.load_local("kept.txt"), Ok("new".to_owned()));
-    assert_eq!(project.load_local("ignored.txt"), Err(LoadError::NotFound));
+    assert_eq!(project.list_files(&Place::Own), [".gitignore", "kept.txt", "sub/added.txt"]);
+    assert_eq!(load(&project, "kept.txt"), Ok("new".to_owned()));
+    assert_eq!(load(&project, "ignored.txt"), Err(LoadErrorKind::NotFound));
     assert_eq!(project.sha, repository.open(Tree::Working).sha, "the same files give the same commit");
 
     let committed = repository.open(Tree::Committed);
-    assert_eq!(committed.load_local("kept.txt"), Ok("old".to_owned()));
+    assert_eq!(load(&committed, "kept.txt"), Ok("old".to_owned()));
     assert_eq!((committed.commit.message.as_str(), committed.commit.author.as_str()), ("Title\n\nBody\n", "Ada <ada@example.com>"));
 }
 
@@ -108,7 +113,7 @@ fn linked_working_trees_shallow_clones_and_directories_below_the_top() {
     repository.git(&["worktree", "add", "--quiet", "-b", "side/branch", &linked.display().to_string()]);
     fs::write(linked.join("sub/a.txt"), "3").expect("file is written");
     let project = open(&linked, "linked.git");
-    assert_eq!((project.ref_name.as_str(), project.load_local("sub/a.txt")), ("side/branch", Ok("3".to_owned())));
+    assert_eq!((project.ref_name.as_str(), load(&project, "sub/a.txt")), ("side/branch", Ok("3".to_owned())));
     assert_eq!(git(&project.sources, &["rev-parse", "refs/heads/side/branch"]).text().expect("the ref is there"), project.sha);
 
     let shallow = repository.directory.path().join("shallow");

@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 
 /// A compiled pattern. Two are equal when they were written alike.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     source: String,
     regex: Regex,
 }
@@ -19,7 +19,7 @@ impl PartialEq for Pattern {
 }
 
 impl Pattern {
-    pub(super) fn is_match(&self, text: &str) -> bool {
+    pub(crate) fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
 
@@ -32,7 +32,7 @@ impl Pattern {
 const PATTERN_SIZE_BYTES: usize = 1024 * 1024;
 
 /// Compiles `/pattern/flags`.
-pub(super) fn compile(literal: &str) -> Result<Pattern, String> {
+pub(crate) fn compile(literal: &str) -> Result<Pattern, String> {
     let end = literal.rfind('/').filter(|end| *end > 0).ok_or("it has no closing `/`")?;
     let (body, flags) = (literal[1..end].replace("\\/", "/"), &literal[end + 1..]);
     let regex = RegexBuilder::new(&translate(&body))

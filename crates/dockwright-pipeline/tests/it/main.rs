@@ -23,12 +23,18 @@ impl Context {
     fn push(branch: &str) -> Self {
         let pairs = [("CI", "true"), ("CI_COMMIT_BRANCH", branch), ("CI_COMMIT_REF_NAME", branch), ("CI_PIPELINE_SOURCE", "push")];
         let predefined = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        Self(PipelineContext { predefined, variables: IndexMap::new() })
+        Self(PipelineContext { predefined, ..PipelineContext::default() })
     }
 
     /// Starts the pipeline with a variable.
     fn with(mut self, key: &str, value: &str) -> Self {
         self.0.variables.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts the pipeline with an input.
+    fn with_input(mut self, name: &str, value: &str) -> Self {
+        self.0.inputs.insert(name.to_owned(), value.to_owned());
         self
     }
 }

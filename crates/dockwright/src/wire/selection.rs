@@ -46,7 +46,7 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 
 #[cfg(test)]
 mod tests {
-    use dockwright_pipeline::{LoadError, Loader, PipelineContext, evaluate, parse};
+    use dockwright_pipeline::{PipelineContext, evaluate, parse};
 
     use super::*;
 
@@ -61,21 +61,10 @@ clean: {stage: test, script: [make], when: on_failure}
 nightly: {stage: deploy, script: [make], rules: [{if: $NIGHTLY}]}
 ";
 
-    struct OneFile;
-
-    impl Loader for OneFile {
-        fn load_local(&self, _path: &str) -> Result<String, LoadError> {
-            Ok(FILE.to_owned())
-        }
-
-        fn list_files(&self) -> Vec<String> {
-            Vec::new()
-        }
-    }
-
     fn selected(names: &[&str]) -> Result<Vec<(String, When)>, String> {
         let context = PipelineContext::default();
-        let parsed = parse("ci.yml", &OneFile, &context);
+        let files = indexmap::IndexMap::from([("ci.yml".to_owned(), FILE.to_owned())]);
+        let parsed = parse("ci.yml", &files, &context);
         assert_eq!(parsed.problems, []);
         let (pipeline, _) = evaluate(&parsed.config, &context);
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
