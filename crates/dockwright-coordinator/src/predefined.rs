@@ -37,12 +37,14 @@ pub struct Trigger {
     /// `CI_PIPELINE_SOURCE`: `push`, `web`, `schedule`, …
     pub source: String,
     pub variables: Vec<GivenVariable>,
+    /// Values for `spec:inputs` of the configuration, by name.
+    pub inputs: Vec<(String, String)>,
 }
 
 impl Default for Trigger {
     /// A push without variables.
     fn default() -> Self {
-        Self { source: "push".to_owned(), variables: Vec::new() }
+        Self { source: "push".to_owned(), variables: Vec::new(), inputs: Vec::new() }
     }
 }
 
@@ -70,7 +72,7 @@ pub fn context(project: &Project, trigger: &Trigger, registry: Option<&RegistryF
     PipelineContext {
         predefined: project_variables(project, trigger, registry),
         variables: trigger.variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())).collect(),
-        ..PipelineContext::default()
+        inputs: trigger.inputs.iter().cloned().collect(),
     }
 }
 

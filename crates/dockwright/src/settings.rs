@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dockwright_coordinator::LockMode;
 use serde::Deserialize;
 
 use crate::{
@@ -34,6 +35,17 @@ pub(crate) struct FileSettings {
     /// As `--color`.
     pub(crate) color: Option<ColorChoice>,
     pub(crate) run: RunFileSettings,
+    pub(crate) include: IncludeFileSettings,
+}
+
+/// Table `[include]` of the settings file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct IncludeFileSettings {
+    /// Address below which included projects are cloned from; without it, that of the repository's remote.
+    pub(crate) server: Option<String>,
+    /// Directories of projects by their paths, used as they lie there.
+    pub(crate) checkouts: BTreeMap<String, PathBuf>,
 }
 
 /// Table `[run]` of the settings file.
@@ -85,6 +97,9 @@ pub(crate) struct ProjectSettings {
     /// Relative to the project's root.
     pub(crate) file: PathBuf,
     pub(crate) variables: Vec<PipelineVariable>,
+    /// Values for the file's inputs by name; the last of a name counts.
+    pub(crate) inputs: Vec<(String, String)>,
+    pub(crate) lock: LockMode,
     pub(crate) committed: bool,
     pub(crate) event: Event,
     pub(crate) branch: Option<String>,
@@ -108,6 +123,12 @@ impl ProjectSettings {
             directory: absolute(typed.directory.as_deref().unwrap_or(Path::new("."))),
             file: typed.file.clone().unwrap_or_else(|| DEFAULT_PIPELINE_FILE.into()),
             variables: decide_variables(typed, file)?,
+            inputs: typed.inputs.iter().map(|KeyValue { key, value }| (key.clone(), value.clone())).collect(),
+            lock: match (typed.frozen, typed.refresh) {
+                (true, _) => LockMode::Frozen,
+                (false, true) => LockMode::Refresh,
+                (false, false) => LockMode::Extend,
+            },
             committed: typed.committed,
             event: typed.event.unwrap_or_default(),
             branch: typed.branch.clone(),

@@ -88,6 +88,15 @@ pub(crate) struct ProjectArgs {
     /// Set a pipeline variable of type file: in the job, KEY is the path of a copy of PATH
     #[arg(long = "variable-file", value_name = "KEY=PATH", help_heading = "Pipeline")]
     pub(crate) variable_files: Vec<KeyValue>,
+    /// Set an input of the pipeline, as declared by `spec: inputs:` of the file; numbers, booleans and lists are written as JSON
+    #[arg(long = "input", value_name = "NAME=VALUE", value_parser = parse_input, help_heading = "Pipeline")]
+    pub(crate) inputs: Vec<KeyValue>,
+    /// Use only what .gitlab-ci.lock names of other projects and addresses, and fetch nothing
+    #[arg(long, help_heading = "Pipeline")]
+    pub(crate) frozen: bool,
+    /// Look up anew what the file includes from other projects and addresses, and write it to .gitlab-ci.lock
+    #[arg(long, help_heading = "Pipeline", conflicts_with = "frozen")]
+    pub(crate) refresh: bool,
     /// Use the last commit only; without it, uncommitted changes of tracked files take part
     #[arg(long, help_heading = "Pipeline")]
     pub(crate) committed: bool,
@@ -120,6 +129,15 @@ impl FromStr for KeyValue {
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }
+}
+
+/// Parses an input; unlike variables, inputs may have dashes in their names.
+fn parse_input(text: &str) -> Result<KeyValue, String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write NAME=VALUE"))?;
+    if name.is_empty() || name.contains(char::is_whitespace) {
+        return Err(format!("`{name}` is not the name of an input"));
+    }
+    Ok(KeyValue { key: name.to_owned(), value: value.to_owned() })
 }
 
 /// What made the pipeline (`CI_PIPELINE_SOURCE`).

@@ -29,7 +29,7 @@ struct Line<'pipeline> {
 pub(super) fn run(arguments: &ListArgs, settings: &GlobalSettings, streams: Streams) -> Result<ExitCode, CommandError> {
     let project = ProjectSettings::decide(&arguments.project, &settings.file.run)?;
     let checkout = Checkout::temporary()?;
-    let loaded = LoadedPipeline::load(&project, None, checkout.path())?;
+    let loaded = LoadedPipeline::load(&project, settings, None, checkout.path())?;
     loaded.report_problems()?;
     let lines: Vec<Line<'_>> = loaded.pipeline.jobs.iter().map(line).collect();
     if arguments.json {

@@ -91,7 +91,7 @@ async fn start(
     let state = global.paths.pipelines();
     let directory = RunDirectory::create(&state)
         .explain(ErrorKind::Environment, || format!("make a place for the pipeline's files in `{}`", state.display()))?;
-    let loaded = LoadedPipeline::load(&settings.project, registry, &directory.sources())?;
+    let loaded = LoadedPipeline::load(&settings.project, global, registry, &directory.sources())?;
     loaded.report_problems()?;
     let LoadedPipeline { project, trigger, config, pipeline, is_empty, .. } = loaded;
     if is_empty {

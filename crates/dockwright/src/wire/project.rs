@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use dockwright_coordinator::{GivenVariable, OpenProjectError, Project, RegistryFacts, Tree, Trigger, context};
+use dockwright_coordinator::{
+    GivenVariable, IncludeOptions, Includes, LockError, OpenProjectError, Project, RegistryFacts, Tree, Trigger, context,
+};
 use dockwright_pipeline::{Config, Diagnostic, Pipeline, PipelineContext, Sources, evaluate, has_errors, parse};
 
+use super::WebClient;
 use crate::{
     cli::Event,
     error::{CommandError, ErrorKind},
     report::print_problem,
-    settings::ProjectSettings,
+    settings::{GlobalSettings, ProjectSettings},
 };
 
 /// A pipeline, the repository it is for, and what is wrong with it.
@@ -30,7 +33,12 @@ const EMPTY: &str = "filtered-by-rules";
 
 impl LoadedPipeline {
     /// Reads and evaluates the configuration. `checkout` is where a repository is made that jobs fetch from.
-    pub(crate) fn load(settings: &ProjectSettings, registry: Option<&RegistryFacts>, checkout: &Path) -> Result<Self, CommandError> {
+    pub(crate) fn load(
+        settings: &ProjectSettings,
+        global: &GlobalSettings,
+        registry: Option<&RegistryFacts>,
+        checkout: &Path,
+    ) -> Result<Self, CommandError> {
         let tree = if settings.committed { Tree::Committed } else { Tree::Working };
         let mut project = Project::open(&settings.directory, tree, checkout).map_err(explain)?;
         match (&settings.branch, &settings.tag) {
@@ -41,7 +49,12 @@ impl LoadedPipeline {
         let trigger = trigger(settings);
         let context: PipelineContext = context(&project, &trigger, registry);
         let file = settings.file.to_string_lossy();
-        let parsed = parse(&file, &project, &context);
+        let parsed = {
+            let includes = Includes::new(&project, include_options(settings, global), &WebClient).map_err(explain_lock)?;
+            let parsed = parse(&file, &includes, &context);
+            includes.save().map_err(explain_lock)?;
+            parsed
+        };
         let mut problems = parsed.problems;
         let mut pipeline = Pipeline::default();
         if !has_errors(&problems) {
@@ -67,6 +80,22 @@ impl LoadedPipeline {
     }
 }
 
+fn include_options(settings: &ProjectSettings, global: &GlobalSettings) -> IncludeOptions {
+    let checkouts = global.file.include.checkouts.iter();
+    IncludeOptions {
+        checkouts: checkouts.map(|(project, directory)| (project.trim_matches('/').to_lowercase(), directory.clone())).collect(),
+        server: global.file.include.server.clone(),
+        cache: global.paths.includes(),
+        mode: settings.lock,
+    }
+}
+
+fn explain_lock(error: LockError) -> CommandError {
+    let is_content = matches!(error, LockError::Line { .. });
+    let error = CommandError::new(ErrorKind::Configuration, error);
+    if is_content { error.hint("mend the line, or remove the file to have everything looked up anew") } else { error }
+}
+
 fn explain(error: OpenProjectError) -> CommandError {
     let hint = error.hint();
     let error = CommandError::new(ErrorKind::Configuration, error);
@@ -90,5 +119,5 @@ fn trigger(settings: &ProjectSettings) -> Trigger {
         masked: false,
         file: variable.file,
     });
-    Trigger { source: source.to_owned(), variables: given.collect() }
+    Trigger { source: source.to_owned(), variables: given.collect(), inputs: settings.inputs.clone() }
 }
