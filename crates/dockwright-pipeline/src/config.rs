@@ -7,6 +7,7 @@ use crate::{
     diagnostic::Diagnostic,
     keyword::{job::JobConfig, job::Jobs, root, variables::Variables, workflow::Workflow},
     loader::Loader,
+    merged::Merged,
     pipeline::{Need, PipelineContext},
     source::Sources,
     suggestion::did_you_mean,
@@ -26,6 +27,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default)]
 pub struct Parsed {
     pub config: Config,
+    /// Absent when something that it consists of is not here.
+    pub merged: Option<Merged>,
     /// The files that were read; the places of problems refer to them.
     pub sources: Sources,
     pub problems: Vec<Diagnostic>,
@@ -37,6 +40,7 @@ pub fn parse(path: &str, loader: &dyn Loader, context: &PipelineContext) -> Pars
     let Some(composed) = compose::compose(path, loader, context, &mut parsed.sources, &mut parsed.problems) else {
         return parsed;
     };
+    parsed.merged = (!composed.is_incomplete).then(|| Merged::new(&composed.root));
     parsed.config = root::read(&composed.root, &mut parsed.problems);
     check(&parsed.config, &mut parsed.problems);
     if composed.is_incomplete {

@@ -31,6 +31,7 @@ mod glob;
 mod config;
 mod expression;
 mod keyword;
+mod merged;
 
 mod evaluate;
 mod pipeline;
@@ -40,6 +41,7 @@ pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
 pub use loader::{Component, ComponentAddress, LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
+pub use merged::Merged;
 pub use pipeline::{
     AllowFailure, Artifacts, Cache, CacheKey, Environment, Image, Job, KeepWhen, Need, Pipeline, PipelineContext, Report, Retry, Variable,
     When,

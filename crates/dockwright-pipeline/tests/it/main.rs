@@ -2,6 +2,7 @@
 
 mod compose;
 mod jobs;
+mod merged;
 mod problems;
 mod robustness;
 mod samples;

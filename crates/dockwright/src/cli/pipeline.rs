@@ -73,6 +73,19 @@ pub(crate) struct LintArgs {
     pub(crate) json: bool,
 }
 
+/// Show the configuration as one document, with everything that it includes
+///
+/// Included files are merged, inputs filled in, `extends` and `!reference` resolved: the "full configuration" of GitLab's editor. It is
+/// printed even when jobs in it are wrong; then the command ends with 3 and says what is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PreviewArgs {
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Print it as JSON instead of YAML
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
 /// Which project, which state of it, and with which variables.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ProjectArgs {

@@ -5,7 +5,7 @@ use std::path::Path;
 use dockwright_coordinator::{
     GivenVariable, IncludeOptions, Includes, LockError, OpenProjectError, Project, RegistryFacts, Tree, Trigger, context,
 };
-use dockwright_pipeline::{Config, Diagnostic, Pipeline, PipelineContext, Sources, evaluate, has_errors, parse};
+use dockwright_pipeline::{Config, Diagnostic, Merged, Pipeline, PipelineContext, Sources, evaluate, has_errors, parse};
 
 use super::WebClient;
 use crate::{
@@ -20,6 +20,8 @@ pub(crate) struct LoadedPipeline {
     pub(crate) project: Project,
     pub(crate) trigger: Trigger,
     pub(crate) config: Config,
+    /// Absent when something that was to be included is not here.
+    pub(crate) merged: Option<Merged>,
     pub(crate) pipeline: Pipeline,
     /// What the problems' places refer to.
     pub(crate) sources: Sources,
@@ -64,7 +66,8 @@ impl LoadedPipeline {
         }
         let is_empty = problems.iter().any(|problem| problem.code == EMPTY);
         problems.retain(|problem| problem.code != EMPTY);
-        Ok(Self { is_empty, project, trigger, config: parsed.config, pipeline, sources: parsed.sources, problems })
+        let (config, merged, sources) = (parsed.config, parsed.merged, parsed.sources);
+        Ok(Self { is_empty, project, trigger, config, merged, pipeline, sources, problems })
     }
 
     /// Prints what is wrong; an error among it is the end.

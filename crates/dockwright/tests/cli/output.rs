@@ -84,6 +84,21 @@ fn list_shows_jobs_and_runs_none() {
 }
 
 #[test]
+fn preview_shows_the_whole_configuration_even_when_a_job_is_wrong() {
+    let project = Project::new("include: ci.yml\nchild: {extends: .parent, stage: tets}\n");
+    project.write("ci.yml", ".parent: {script: [make]}\n");
+    let printed = project.output(&["preview"]).ended_with(3);
+    let expected = "---\n\".parent\":\n  script:\n  - make\nchild:\n  script:\n  - make\n  extends: \".parent\"\n  stage: tets\n";
+    assert_eq!(printed.stdout, expected);
+    assert!(printed.stderr.contains("stage-unknown"), "{}", printed.stderr);
+    let printed = project.output(&["preview", "--json"]).ended_with(3);
+    let merged: serde_json::Value = serde_json::from_str(&printed.stdout).expect("JSON");
+    assert_eq!(merged["child"]["script"][0], "make");
+    project.write(".gitlab-ci.yml", "include: none.yml\njob: {script: [x]}\n");
+    assert_eq!(project.output(&["preview"]).ended_with(3).stdout, "", "half a configuration is none");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let project = Project::new(TWO_JOBS);
     let mut child = project.dockwright(&["list", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("dockwright runs");
