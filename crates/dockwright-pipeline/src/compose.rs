@@ -15,7 +15,7 @@ use crate::{
     loader::Loader,
     pipeline::PipelineContext,
     source::Sources,
-    yaml::{Map, Node, Value},
+    yaml::{Entry, Map, Node, Value},
 };
 
 /// A configuration as one tree.
@@ -49,12 +49,21 @@ fn merge(base: &Arc<Node>, over: &Arc<Node>) -> Arc<Node> {
 
 fn merge_maps(base: &Map, over: &Map) -> Map {
     let mut merged = base.clone();
-    for (key, entry) in over {
-        let mut entry = entry.clone();
-        if let Some(earlier) = base.get(key) {
-            entry.value = merge(&earlier.value, &entry.value);
-        }
-        merged.insert(key.clone(), entry);
-    }
+    merge_into(&mut merged, over);
     merged
+}
+
+/// Merges without copying what is there already: many files are merged into one.
+fn merge_into(base: &mut Map, over: &Map) {
+    for (key, entry) in over {
+        match base.get_mut(key) {
+            Some(earlier) => {
+                let value = merge(&earlier.value, &entry.value);
+                *earlier = Entry { value, ..entry.clone() };
+            }
+            None => {
+                base.insert(key.clone(), entry.clone());
+            }
+        }
+    }
 }

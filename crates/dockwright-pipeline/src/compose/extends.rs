@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{merge, merge_maps};
+use super::{merge, merge_into};
 use crate::{
     diagnostic::Diagnostic,
     source::Span,
@@ -24,7 +24,7 @@ pub(super) fn resolve(root: &Map, problems: &mut Vec<Diagnostic>) -> Map {
     let Resolver { mut resolved, .. } = resolver;
     let mut output = root.clone();
     for (name, entry) in &mut output {
-        if let Some(done) = resolved.shift_remove(name) {
+        if let Some(done) = resolved.swap_remove(name) {
             entry.value = done.node;
         }
     }
@@ -63,7 +63,7 @@ impl Resolver<'_> {
             let Some(parent) = self.parent(name, &parent, span) else { continue };
             ancestors = ancestors.max(parent.ancestors + 1);
             if let Some(map) = parent.node.as_map() {
-                merged = merge_maps(&merged, map);
+                merge_into(&mut merged, map);
             }
         }
         self.stack.pop();

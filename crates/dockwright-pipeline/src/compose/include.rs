@@ -15,7 +15,7 @@ use self::entry::Wanted;
 use super::{
     inputs::{self, Given, Spec},
     interpolation::{self, Scope},
-    merge_maps,
+    merge_into,
 };
 use crate::{
     diagnostic::Diagnostic,
@@ -97,10 +97,11 @@ impl Includer<'_> {
         let mut merged = Map::new();
         if let Some(include) = own.shift_remove("include").filter(|entry| !entry.value.is_null()) {
             for included in self.includes(&include.value) {
-                merged = merge_maps(&merged, &included);
+                merge_into(&mut merged, &included);
             }
         }
-        Some(merge_maps(&merged, &own))
+        merge_into(&mut merged, &own);
+        Some(merged)
     }
 
     /// Returns the body with the values of its inputs. Without a header, nothing is looked for in it.

@@ -6,6 +6,7 @@ mod merged;
 mod problems;
 mod robustness;
 mod samples;
+mod scale;
 mod spec;
 mod variables;
 
