@@ -28,7 +28,7 @@ use lock::LockFile;
 pub use remote::{Web, WebError};
 use repository::{Cache, Commit};
 
-use crate::project::Project;
+use crate::project::{Project, git};
 
 /// Where GitLab keeps its templates, and the project that has them.
 const TEMPLATE_PROJECT: &str = "gitlab-org/gitlab";
@@ -66,6 +66,8 @@ pub struct Includes<'a> {
     web: &'a dyn Web,
     cache: Cache,
     lock: RefCell<LockFile>,
+    /// Files of the project that were read ahead.
+    read: RefCell<HashMap<String, String>>,
     /// Commits that were found for projects and references.
     found: RefCell<HashMap<(String, String), Result<Source, LoadError>>>,
 }
@@ -99,7 +101,7 @@ impl<'a> Includes<'a> {
     pub fn new(project: &'a Project, options: IncludeOptions, web: &'a dyn Web) -> Result<Self, LockError> {
         let lock = LockFile::read(&project.root)?;
         let cache = Cache::new(&options.cache);
-        Ok(Self { project, options, web, cache, lock: RefCell::new(lock), found: RefCell::default() })
+        Ok(Self { project, options, web, cache, lock: RefCell::new(lock), read: RefCell::default(), found: RefCell::default() })
     }
 
     /// Writes what was added to the lock file. Returns its path when there was something.
@@ -170,6 +172,18 @@ impl<'a> Includes<'a> {
         match &self.options.server {
             Some(server) => Some(format!("{}/{project}.git", server.trim_end_matches('/'))),
             None => repository::sibling_url(&repository::origin(&self.project.root)?, project),
+        }
+    }
+
+    fn read_ahead(&self, requests: &[Request]) {
+        let own = |request: &'_ Request| match request {
+            Request::Local { place: Place::Own, path } => Some(path.clone()),
+            _ => None,
+        };
+        let paths: Vec<String> = requests.iter().filter_map(own).collect();
+        if paths.len() > 1 {
+            let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+            self.read.borrow_mut().extend(git::read_files(&self.project.sources, &self.project.sha, &paths));
         }
     }
 
@@ -281,7 +295,10 @@ impl<'a> Includes<'a> {
 impl Loader for Includes<'_> {
     fn load(&self, request: &Request) -> Result<Loaded, LoadError> {
         match request {
-            Request::Local { place: Place::Own, .. } => self.project.load(request),
+            Request::Local { place: Place::Own, path } => match self.read.borrow_mut().remove(path) {
+                Some(text) => Ok(Loaded { text, place: Place::Own, component: None }),
+                None => self.project.load(request),
+            },
             Request::Local { place: Place::Project { project, reference, .. }, path } => self.in_project(project, reference, path),
             Request::Local { place: Place::Nowhere, .. } => Err(LoadErrorKind::NotFound.into()),
             Request::Project { project, reference, path } => self.in_project(project, reference.as_deref().unwrap_or("HEAD"), path),
@@ -306,8 +323,9 @@ impl Loader for Includes<'_> {
         }
     }
 
-    /// Fetches projects that are far, several at a time.
+    /// Reads files of the project by one process, and fetches projects that are far, several at a time.
     fn prepare(&self, requests: &[Request]) {
+        self.read_ahead(requests);
         let mut far: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for request in requests {
             let Request::Project { project, reference, .. } = request else { continue };

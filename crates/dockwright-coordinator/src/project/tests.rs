@@ -44,6 +44,20 @@ impl Repository {
     }
 }
 
+#[test]
+fn several_files_are_read_by_one_process() {
+    let repository = Repository::new();
+    repository.write("a.txt", "a\nmissing\n");
+    repository.write("empty.txt", "");
+    repository.write("sub/b c.txt", "b");
+    repository.commit("files");
+    let project = repository.open(Tree::Committed);
+    let paths = ["a.txt", "none.txt", "sub", "empty.txt", "with\nline", "sub/b c.txt", "none missing"];
+    let texts = git::read_files(&project.sources, &project.sha, &paths);
+    let expected = [("a.txt", "a\nmissing\n"), ("empty.txt", ""), ("sub/b c.txt", "b")];
+    assert_eq!(texts, expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
+}
+
 fn load(project: &Project, path: &str) -> Result<String, LoadErrorKind> {
     let request = Request::Local { place: Place::Own, path: path.to_owned() };
     project.load(&request).map(|loaded| loaded.text).map_err(|error| error.kind)

@@ -155,11 +155,8 @@ impl Includer<'_> {
     /// Reads the files that `include` names.
     fn includes(&mut self, include: &Arc<Node>) -> Vec<Map> {
         let wanted = self.wanted(include);
-        let distant = |wanted: &&Wanted| !matches!(wanted.request, Request::Local { .. });
-        let requests: Vec<Request> = wanted.iter().filter(distant).map(|wanted| wanted.request.clone()).collect();
-        if !requests.is_empty() {
-            self.loader.prepare(&requests);
-        }
+        let requests: Vec<Request> = wanted.iter().map(|wanted| wanted.request.clone()).collect();
+        self.loader.prepare(&requests);
         let mut maps = Vec::new();
         for wanted in wanted {
             if let Some((source, loaded)) = self.load(&wanted) {
