@@ -115,6 +115,9 @@ impl Includer<'_> {
         if let Some(include) = spec.include.take() {
             self.header_includes(&include, component.is_some(), &mut spec)?;
         }
+        if !inputs::check_rules(&spec.inputs, self.problems) {
+            return None;
+        }
         let values = inputs::resolve(&spec, given, name.as_deref(), self.problems)?;
         let variables = self.variables().clone();
         let scope = Scope { roots: roots(values, &spec, component, header.span), variables: &variables, sources: self.sources };

@@ -13,6 +13,7 @@ use indexmap::IndexMap;
 
 use declaration::{Declaration, Kind};
 pub(super) use declaration::{Spec, declarations, read_header};
+pub(super) use rules::check as check_rules;
 
 use crate::{
     diagnostic::Diagnostic,

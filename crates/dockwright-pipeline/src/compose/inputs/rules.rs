@@ -3,7 +3,10 @@
 //! Their expressions name inputs by `$[[ inputs.name ]]`. For the parser each becomes a variable, undefined when the input is null, or
 //! `true` and `false` when it is a boolean.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+};
 
 use ::regex::{Captures, Regex};
 use indexmap::IndexMap;
@@ -16,6 +19,7 @@ use crate::{
     diagnostic::Diagnostic,
     expression::Expression,
     keyword::Reader,
+    suggestion::did_you_mean,
     yaml::{Map, Node, Value},
 };
 
@@ -37,6 +41,11 @@ struct Condition {
 }
 
 impl Condition {
+    /// Returns the inputs that it names.
+    fn inputs(&self) -> impl Iterator<Item = String> {
+        OPERAND.captures_iter(&self.text).map(|found| found[1].to_owned())
+    }
+
     fn is_true(&self, value: &dyn Fn(&str) -> Option<Arc<Node>>) -> bool {
         let mut variables = IndexMap::new();
         let translated = OPERAND.replace_all(&self.text, |found: &Captures<'_>| {
@@ -114,6 +123,45 @@ fn condition(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Condition
 /// Names of variables hold no dashes.
 fn variable(input: &str) -> String {
     format!("0_input_{}", input.replace('-', "_0_"))
+}
+
+/// Checks what rules say about other inputs: these exist, and do not depend on each other in a circle. Tells whether all is well.
+pub(in crate::compose) fn check(inputs: &IndexMap<String, Declaration>, problems: &mut Vec<Diagnostic>) -> bool {
+    let before = problems.len();
+    // For each input, those whose rules name it, and how many it names itself.
+    let mut waiting: Vec<Vec<usize>> = vec![Vec::new(); inputs.len()];
+    let mut open: Vec<usize> = vec![0; inputs.len()];
+    for (index, (name, declaration)) in inputs.iter().enumerate() {
+        let rules = declaration.rules.iter().flatten();
+        let named: HashSet<String> = rules.filter_map(|rule| rule.condition.as_ref()).flat_map(Condition::inputs).collect();
+        for other in named {
+            if let Some(other) = inputs.get_index_of(&other) {
+                waiting[other].push(index);
+                open[index] += 1;
+                continue;
+            }
+            let message = format!("`{name}` input: its rules name the input `{other}`, which is not declared");
+            let help = did_you_mean(&other, inputs.keys().map(String::as_str));
+            problems.push(Diagnostic::error("spec-rules", message).at(declaration.key).help_if(help));
+        }
+    }
+    // Whatever waits for nothing is settled and lets others go on; what is left in the end waits for itself.
+    let mut settled: Vec<usize> = (0..inputs.len()).filter(|index| open[*index] == 0).collect();
+    while let Some(index) = settled.pop() {
+        for dependent in &waiting[index] {
+            open[*dependent] -= 1;
+            if open[*dependent] == 0 {
+                settled.push(*dependent);
+            }
+        }
+    }
+    let circle: Vec<(&String, &Declaration)> = inputs.iter().zip(&open).filter(|(_, open)| **open > 0).map(|(input, _)| input).collect();
+    if let Some((_, first)) = circle.first() {
+        let names: Vec<&str> = circle.iter().map(|(name, _)| name.as_str()).collect();
+        let message = format!("the rules of the inputs `{}` depend on each other in a circle", names.join("`, `"));
+        problems.push(Diagnostic::error("spec-rules", message).at(first.key));
+    }
+    problems.len() == before
 }
 
 /// Finds the rule that applies; without rules, what the input itself says.
