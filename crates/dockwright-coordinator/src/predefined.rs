@@ -186,9 +186,12 @@ pub(crate) fn job_variables(job: &Job) -> IndexMap<String, String> {
     let mut set = |key: &str, value: String| variables.insert(key.to_owned(), value);
     set("CI_JOB_NAME", job.name.clone());
     set("CI_JOB_NAME_SLUG", slug(&job.name));
-    set("CI_JOB_GROUP_NAME", job.name.clone());
+    set("CI_JOB_GROUP_NAME", job.group.clone());
     set("CI_JOB_STAGE", job.stage.clone());
-    set("CI_NODE_TOTAL", "1".to_owned());
+    if let Some(node) = job.node {
+        set("CI_NODE_INDEX", node.index.to_string());
+    }
+    set("CI_NODE_TOTAL", job.node.map_or(1, |node| node.total).to_string());
     if let Some(environment) = &job.environment {
         set("CI_ENVIRONMENT_NAME", environment.name.clone());
         set("CI_ENVIRONMENT_SLUG", environment_slug(&environment.name));

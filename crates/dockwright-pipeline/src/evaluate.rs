@@ -1,5 +1,7 @@
 //! From a configuration and a context to the jobs that run: workflow rules, job rules, variables.
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 
 use crate::{
@@ -10,6 +12,8 @@ use crate::{
     variables::{ExpandableVariable, expand_blank, expand_existing, sort_and_expand},
 };
 
+/// Most jobs that one job may need.
+const MAX_NEEDS: usize = 50;
 /// Longest name of a pipeline.
 const MAX_NAME_CHARS: usize = 255;
 
@@ -107,6 +111,8 @@ impl Evaluation<'_> {
         }
         Some(Job {
             name: config.name.clone(),
+            group: config.group.clone(),
+            node: config.node,
             stage: config.stage.clone(),
             span: config.span,
             image: config.image.clone(),
@@ -134,7 +140,9 @@ impl Evaluation<'_> {
         let mut predefined = self.context.predefined.clone();
         predefined.insert("CI_JOB_NAME".to_owned(), job.name.clone());
         predefined.insert("CI_JOB_STAGE".to_owned(), job.stage.clone());
-        predefined.insert("CI_NODE_TOTAL".to_owned(), "1".to_owned());
+        predefined.insert("CI_JOB_GROUP_NAME".to_owned(), job.group.clone());
+        predefined.extend(job.node.map(|node| ("CI_NODE_INDEX".to_owned(), node.index.to_string())));
+        predefined.insert("CI_NODE_TOTAL".to_owned(), job.node.map_or(1, |node| node.total).to_string());
         layers(&PipelineContext { predefined, variables: self.context.variables.clone() }, configured)
     }
 
@@ -167,10 +175,22 @@ fn check_variables(jobs: &[Job], problems: &mut Vec<Diagnostic>) {
 
 /// Needed jobs must be part of the pipeline, unless they are optional; those are dropped.
 fn check_needs(jobs: &mut [Job], problems: &mut Vec<Diagnostic>) {
-    let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
+    let names: HashSet<String> = jobs.iter().map(|job| job.name.clone()).collect();
     let is_present = |need: &Need| names.contains(&need.job);
     for job in jobs {
         let Some(needs) = &mut job.needs else { continue };
+        if needs.len() > MAX_NEEDS {
+            let message = format!(
+                "{}: one job can only need {MAX_NEEDS} others, but you have listed {}. See needs keyword documentation for more details",
+                job.name,
+                needs.len()
+            );
+            problems.push(
+                Diagnostic::error("needs-limit", message)
+                    .at(needs[0].span)
+                    .help("an entry with `parallel` counts once for each of its jobs"),
+            );
+        }
         for need in needs.iter().filter(|need| !need.optional && !is_present(need)) {
             let message = format!(
                 "'{}' job needs '{}' job, but '{}' does not exist in the pipeline. This might be because of the only, except, or rules keywords. To need a job that sometimes does not exist in the pipeline, use needs:optional.",

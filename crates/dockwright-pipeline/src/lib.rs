@@ -41,8 +41,8 @@ pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
 pub use loader::{LoadError, Loader};
 pub use pipeline::{
-    AllowFailure, Artifacts, Cache, CacheKey, Environment, Image, Job, KeepWhen, Need, Pipeline, PipelineContext, Report, Retry, Variable,
-    When,
+    AllowFailure, Artifacts, Cache, CacheKey, Environment, Image, Job, KeepWhen, Need, Node, Pipeline, PipelineContext, Report, Retry,
+    Variable, When,
 };
 pub use render::{Style, render, render_line};
 pub use source::{Position, Source, SourceId, Sources, Span};

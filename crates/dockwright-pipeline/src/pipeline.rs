@@ -36,6 +36,10 @@ impl Pipeline {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     pub name: String,
+    /// The entry of the configuration that it is made of: its name, unless that has `parallel`.
+    pub group: String,
+    /// Its place among the jobs of `parallel`.
+    pub node: Option<Node>,
     pub stage: String,
     /// The job's name in the configuration.
     pub span: Span,
@@ -61,6 +65,15 @@ pub struct Job {
     pub tags: Vec<String>,
     pub interruptible: bool,
     pub environment: Option<Environment>,
+}
+
+/// The place of a job among those made by `parallel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// From 1 (`CI_NODE_INDEX`).
+    pub index: u32,
+    /// `CI_NODE_TOTAL`.
+    pub total: u32,
 }
 
 /// An image of a job or of a service. Names hold variables that the runner expands.

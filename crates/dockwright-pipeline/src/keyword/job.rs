@@ -7,14 +7,16 @@ use super::{
     default::{self, Shared},
     duration, environment,
     inherit::{self, Inheritance},
-    needs, present,
+    needs,
+    parallel::{self, Parallel},
+    present,
     rules::{self, Rule},
     script, unsupported,
     variables::{self, Variables},
 };
 use crate::{
     diagnostic::Diagnostic,
-    pipeline::{AllowFailure, Artifacts, Cache, Environment, Image, Need, Retry, When},
+    pipeline::{AllowFailure, Artifacts, Cache, Environment, Image, Need, Node, Retry, When},
     source::Span,
     suggestion::nearest,
     yaml::{Entry, Map},
@@ -69,6 +71,8 @@ const KEYS: &[&str] = &[
 #[derive(Debug, Clone)]
 pub(crate) struct JobConfig {
     pub(crate) name: String,
+    /// The entry of the configuration that the job is made of: its name, unless that has `parallel`.
+    pub(crate) group: String,
     pub(crate) span: Span,
     pub(crate) stage: String,
     /// Where the stage is named; the job's name when it is not.
@@ -93,6 +97,11 @@ pub(crate) struct JobConfig {
     pub(crate) tags: Vec<String>,
     pub(crate) interruptible: bool,
     pub(crate) environment: Option<Environment>,
+    /// Absent once the jobs are made.
+    pub(crate) parallel: Option<Parallel>,
+    pub(crate) node: Option<Node>,
+    /// Values of `parallel:matrix`; they are among the variables too.
+    pub(crate) matrix: IndexMap<String, String>,
 }
 
 /// What jobs inherit from the root.
@@ -120,6 +129,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
     check_tags(reader, &at, map);
     Some(JobConfig {
         name: name.to_owned(),
+        group: name.to_owned(),
         span: entry.key,
         stage: stage.and_then(|entry| reader.text(&format!("{at} stage"), &entry.value)).unwrap_or_else(|| "test".to_owned()),
         stage_span: stage.map_or(entry.key, |entry| entry.value.span),
@@ -130,11 +140,11 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
         script: shared.before_script.unwrap_or_default().into_iter().chain(main).collect(),
         after_script: shared.after_script.unwrap_or_default(),
         pre_get_sources_script: shared.pre_get_sources_script.unwrap_or_default(),
-        rules: present(map, "rules").and_then(|entry| rules::read_job_rules(reader, &format!("{at}:rules"), name, &entry.value)),
+        rules: present(map, "rules").and_then(|entry| rules::read_job_rules(reader, &format!("{at}:rules"), &entry.value)),
         when: when(reader, &at, map),
         allow_failure: present(map, "allow_failure")
             .and_then(|entry| allow_failure::read(reader, &format!("{at}:allow_failure"), &entry.value)),
-        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), name, &entry.value)),
+        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), &entry.value)),
         dependencies: present(map, "dependencies").and_then(|entry| dependencies(reader, &at, entry)),
         artifacts: shared.artifacts,
         cache: shared.cache.unwrap_or_default(),
@@ -143,6 +153,9 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
         tags: shared.tags.unwrap_or_default(),
         interruptible: shared.interruptible.unwrap_or(false),
         environment: present(map, "environment").and_then(|entry| environment::read(reader, &format!("{at}:environment"), &entry.value)),
+        parallel: present(map, "parallel").and_then(|entry| parallel::read(reader, &format!("{at}:parallel"), &entry.value)),
+        node: None,
+        matrix: IndexMap::new(),
     })
 }
 

@@ -55,8 +55,8 @@ const WORKFLOW_WHEN: &[(&str, RuleWhen)] = &[("always", RuleWhen::Run(When::Alwa
 const MAX_DEPTH: usize = 10;
 
 /// Reads `rules` of a job.
-pub(super) fn read_job_rules(reader: &mut Reader<'_>, at: &str, job: &str, node: &Node) -> Option<Vec<Rule>> {
-    let rules = read(reader, at, node, JOB_KEYS, JOB_WHEN, job)?;
+pub(super) fn read_job_rules(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Vec<Rule>> {
+    let rules = read(reader, at, node, JOB_KEYS, JOB_WHEN)?;
     if node.as_list().is_some_and(<[_]>::is_empty) {
         reader.report(
             Diagnostic::error("rules-blank", format!("{at} config can't be blank")).at(node.span).help("remove `rules`, or add a rule"),
@@ -67,22 +67,22 @@ pub(super) fn read_job_rules(reader: &mut Reader<'_>, at: &str, job: &str, node:
 
 /// Reads `workflow:rules`.
 pub(super) fn read_workflow_rules(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<Rule>> {
-    read(reader, "workflow:rules", node, WORKFLOW_KEYS, WORKFLOW_WHEN, "workflow")
+    read(reader, "workflow:rules", node, WORKFLOW_KEYS, WORKFLOW_WHEN)
 }
 
 /// Reads `include:rules`.
 pub(crate) fn read_include_rules(reader: &mut Reader<'_>, node: &Node) -> Vec<Rule> {
-    read(reader, "include:rules", node, INCLUDE_KEYS, WORKFLOW_WHEN, "include").unwrap_or_default()
+    read(reader, "include:rules", node, INCLUDE_KEYS, WORKFLOW_WHEN).unwrap_or_default()
 }
 
-fn read(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str], when: &[(&str, RuleWhen)], job: &str) -> Option<Vec<Rule>> {
+fn read(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str], when: &[(&str, RuleWhen)]) -> Option<Vec<Rule>> {
     let mut nodes = Vec::new();
     if node.as_list().is_none() || !flatten(node, 0, &mut nodes) {
         let should = format!("an array containing hashes and arrays of hashes up to {MAX_DEPTH} levels deep");
         reader.wrong_type(at, node, &should);
         return None;
     }
-    Some(nodes.iter().filter_map(|node| one(reader, &format!("{at}:rule"), node, keys, when, job)).collect())
+    Some(nodes.iter().filter_map(|node| one(reader, &format!("{at}:rule"), node, keys, when)).collect())
 }
 
 fn flatten(node: &Node, depth: usize, output: &mut Vec<Arc<Node>>) -> bool {
@@ -97,7 +97,7 @@ fn flatten(node: &Node, depth: usize, output: &mut Vec<Arc<Node>>) -> bool {
     })
 }
 
-fn one(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str], whens: &[(&str, RuleWhen)], job: &str) -> Option<Rule> {
+fn one(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str], whens: &[(&str, RuleWhen)]) -> Option<Rule> {
     let map = reader.map(at, node)?;
     reader.unknown_keys(at, map, keys);
     unsupported::report_in_rule(reader, at, map);
@@ -112,7 +112,7 @@ fn one(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str], whens: &[(
         allow_failure: present(map, "allow_failure")
             .and_then(|entry| allow_failure::read_rule(reader, &format!("{at}:allow_failure"), &entry.value)),
         variables: variables.unwrap_or_default().into_values().collect(),
-        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), job, &entry.value)),
+        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), &entry.value)),
         interruptible: present(map, "interruptible").and_then(|entry| reader.boolean(&format!("{at}:interruptible"), &entry.value)),
         span: map.first().map_or(node.span, |(_, entry)| entry.key),
     })

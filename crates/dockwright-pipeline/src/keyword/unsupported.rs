@@ -7,7 +7,6 @@ use crate::{diagnostic::Diagnostic, source::Span, yaml::Map};
 
 /// Keywords of jobs that change what runs, with a way around.
 const CHANGES_WHAT_RUNS: &[(&str, &str)] = &[
-    ("parallel", "write the jobs out; `extends` keeps them short"),
     ("trigger", "`include` the other configuration, or start it by `dockwright run` in a script"),
     ("only", "use `rules`, for example `rules: [if: $CI_COMMIT_BRANCH == \"main\"]`"),
     ("except", "use `rules`, for example `rules: [{if: $CI_COMMIT_TAG, when: never}, {when: on_success}]`"),

@@ -190,13 +190,6 @@ other:
 down: {trigger: group/project}
 ",
         expect![[r#"
-            error[unsupported-keyword]: jobs:job: `parallel` is not supported yet
-             --> .gitlab-ci.yml:3:3
-              |
-            3 |   parallel: 3
-              |   ^^^^^^^^
-              |
-              = help: write the jobs out; `extends` keeps them short
             error[unsupported-keyword]: jobs:job: `only` is not supported yet
              --> .gitlab-ci.yml:4:3
               |

@@ -13,10 +13,11 @@ pub(crate) fn select_jobs(pipeline: Pipeline, config: &Config, names: &[String])
     if names.is_empty() {
         return Ok(pipeline);
     }
-    if let Some(missing) = names.iter().find(|name| pipeline.job(name).is_none()) {
+    if let Some(missing) = names.iter().find(|name| jobs_of(&pipeline, name).is_empty()) {
         return Err(not_in_pipeline(missing, config));
     }
-    let mut wanted = with_needed(&pipeline, names);
+    let names: Vec<String> = names.iter().flat_map(|name| jobs_of(&pipeline, name)).collect();
+    let mut wanted = with_needed(&pipeline, &names);
     let needs: Vec<String> =
         wanted.iter().filter_map(|name| pipeline.job(name)?.needs.as_ref()).flatten().map(|need| need.job.clone()).collect();
     // Of the earlier stages, jobs that wait for somebody or for a failure are not started by being earlier.
@@ -25,6 +26,11 @@ pub(crate) fn select_jobs(pipeline: Pipeline, config: &Config, names: &[String])
         starts_by_itself || names.contains(name) || needs.contains(name)
     });
     select(&pipeline, &wanted).map_err(|error| CommandError::new(ErrorKind::Usage, error))
+}
+
+/// Returns the jobs that a name means: an entry with `parallel` is named by its own name, or by that of one of its jobs.
+fn jobs_of(pipeline: &Pipeline, name: &str) -> Vec<String> {
+    pipeline.jobs.iter().filter(|job| job.name == name || job.group == name).map(|job| job.name.clone()).collect()
 }
 
 fn not_in_pipeline(name: &str, config: &Config) -> CommandError {
@@ -59,6 +65,7 @@ release: {stage: deploy, script: [make], when: manual, needs: [unit]}
 publish: {stage: deploy, script: [make]}
 clean: {stage: test, script: [make], when: on_failure}
 nightly: {stage: deploy, script: [make], rules: [{if: $NIGHTLY}]}
+shards: {stage: build, script: [make], parallel: 2, needs: []}
 ";
 
     struct OneFile;
@@ -100,7 +107,13 @@ nightly: {stage: deploy, script: [make], rules: [{if: $NIGHTLY}]}
 
     #[test]
     fn earlier_stages_come_along_but_not_what_waits_in_them() {
-        assert_eq!(selected(&["publish"]), Ok(started(&["compile", "unit", "publish"])));
+        assert_eq!(selected(&["publish"]), Ok(started(&["compile", "shards 1/2", "shards 2/2", "unit", "publish"])));
+    }
+
+    #[test]
+    fn an_entry_with_parallel_means_all_its_jobs() {
+        assert_eq!(selected(&["shards"]), Ok(started(&["shards 1/2", "shards 2/2"])));
+        assert_eq!(selected(&["shards 2/2"]), Ok(started(&["shards 2/2"])));
     }
 
     #[test]
