@@ -1,12 +1,12 @@
 //! GitLab's predefined variables, as far as a local run can know them.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use dockwright_pipeline::{Job, PipelineContext};
 use indexmap::IndexMap;
 use sha2::{Digest as _, Sha256};
 
-use crate::project::{NO_COMMIT, Project};
+use crate::project::{Base, NO_COMMIT, Project, ProjectFiles};
 
 /// The GitLab whose behaviour is followed (`CI_SERVER_VERSION`).
 const SERVER_VERSION: [&str; 3] = ["19", "3", "0"];
@@ -46,6 +46,13 @@ impl Default for Trigger {
     }
 }
 
+impl Trigger {
+    /// Returns what the commit is compared with to know what changed.
+    fn base(&self, project: &Project) -> Base {
+        if self.source == "push" { Base::of_push(project) } else { Base::Unknown }
+    }
+}
+
 /// A variable that a pipeline is started with. It wins over those of the configuration.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GivenVariable {
@@ -70,6 +77,7 @@ pub fn context(project: &Project, trigger: &Trigger, registry: Option<&RegistryF
     PipelineContext {
         predefined: project_variables(project, trigger, registry),
         variables: trigger.variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())).collect(),
+        repository: Some(Arc::new(ProjectFiles::new(project, trigger.base(project)))),
     }
 }
 

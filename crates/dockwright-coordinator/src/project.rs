@@ -6,6 +6,7 @@
 //! give the same commit.
 
 mod facts;
+mod files;
 mod git;
 mod remote;
 mod snapshot;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use dockwright_pipeline::{LoadError, Loader};
 
 use facts::Places;
+pub(crate) use files::{Base, ProjectFiles};
 pub use git::GitError;
 pub(crate) use git::git;
 pub use remote::Remote;

@@ -6,8 +6,13 @@ use indexmap::IndexMap;
 
 use crate::{
     config::Config,
-    diagnostic::Diagnostic,
-    keyword::{job::JobConfig, rules::Rule, rules::RuleWhen, variables::Variables},
+    diagnostic::{Diagnostic, has_errors},
+    keyword::{
+        job::JobConfig,
+        only,
+        rules::{Rule, RuleWhen, Scope, first_match},
+        variables::Variables,
+    },
     pipeline::{AllowFailure, Job, Need, Pipeline, PipelineContext, When},
     variables::{ExpandableVariable, expand_blank, expand_existing, sort_and_expand},
 };
@@ -20,7 +25,10 @@ const MAX_NAME_CHARS: usize = 255;
 /// Decides which jobs run. Call it with a configuration without errors: what was not understood is missing here.
 pub fn evaluate(config: &Config, context: &PipelineContext) -> (Pipeline, Vec<Diagnostic>) {
     let mut problems = Vec::new();
-    let Some(workflow_variables) = workflow_variables(config, context) else {
+    let Some(workflow_variables) = workflow_variables(config, context, &mut problems) else {
+        if has_errors(&problems) {
+            return (Pipeline::default(), problems);
+        }
         problems.push(
             Diagnostic::error(
                 "filtered-by-workflow-rules",
@@ -30,13 +38,22 @@ pub fn evaluate(config: &Config, context: &PipelineContext) -> (Pipeline, Vec<Di
         );
         return (Pipeline::default(), problems);
     };
-    let evaluation = Evaluation { context, workflow_variables };
-    let mut jobs: Vec<Job> = config.jobs.values().filter_map(|job| evaluation.job(job)).collect();
+    let evaluation = Evaluation { context, workflow_variables, has_workflow_rules: config.workflow.rules.is_some() };
+    let mut jobs = Vec::new();
+    for job in config.jobs.values() {
+        match evaluation.job(job) {
+            Ok(job) => jobs.extend(job),
+            Err(problem) => {
+                let message = format!("Failed to parse rule for {}: {}", job.name, problem.message);
+                problems.push(Diagnostic { message, ..problem });
+            }
+        }
+    }
     let stage_index = |job: &Job| config.stages.iter().position(|stage| *stage == job.stage);
     jobs.sort_by_key(stage_index);
     check_variables(&jobs, &mut problems);
     check_needs(&mut jobs, &mut problems);
-    if !config.jobs.is_empty() && jobs.iter().all(|job| matches!(job.stage.as_str(), ".pre" | ".post")) {
+    if !has_errors(&problems) && !config.jobs.is_empty() && jobs.iter().all(|job| matches!(job.stage.as_str(), ".pre" | ".post")) {
         problems.push(
             Diagnostic::error(
                 "filtered-by-rules",
@@ -51,15 +68,17 @@ pub fn evaluate(config: &Config, context: &PipelineContext) -> (Pipeline, Vec<Di
 }
 
 /// Returns the variables of the matching workflow rule, or nothing when there is no pipeline.
-fn workflow_variables(config: &Config, context: &PipelineContext) -> Option<Variables> {
+fn workflow_variables(config: &Config, context: &PipelineContext, problems: &mut Vec<Diagnostic>) -> Option<Variables> {
     let Some(rules) = &config.workflow.rules else { return Some(Variables::new()) };
     let variables = layers(context, &config.variables);
-    let rule = first_match(rules, &variables).filter(|rule| !rule.is_never())?;
+    let rule = match first_match(rules, &Scope { variables: &variables, repository: context.repository.as_deref() }) {
+        Ok(rule) => rule.filter(|rule| !rule.is_never())?,
+        Err(problem) => {
+            problems.push(problem);
+            return None;
+        }
+    };
     Some(rule.variables.iter().map(|variable| (variable.key.clone(), variable.clone())).collect())
-}
-
-fn first_match<'r>(rules: &'r [Rule], variables: &IndexMap<String, String>) -> Option<&'r Rule> {
-    rules.iter().find(|rule| rule.condition.as_ref().is_none_or(|condition| condition.is_true(variables)))
 }
 
 /// Predefined variables, the configuration's over them, and those the pipeline was started with over all.
@@ -73,23 +92,59 @@ fn layers(context: &PipelineContext, configured: &Variables) -> IndexMap<String,
 struct Evaluation<'a> {
     context: &'a PipelineContext,
     workflow_variables: Variables,
+    has_workflow_rules: bool,
+}
+
+/// Whether a job is part of the pipeline.
+enum Verdict<'r> {
+    /// With the rule that says so, where there are rules.
+    Included(Option<&'r Rule>),
+    LeftOut,
 }
 
 impl Evaluation<'_> {
     /// Returns the job when it is part of the pipeline.
-    fn job(&self, config: &JobConfig) -> Option<Job> {
+    fn job(&self, config: &JobConfig) -> Result<Option<Job>, Diagnostic> {
+        let variables = self.configured(config);
+        match self.verdict(config, &self.visible(config, &variables))? {
+            Verdict::Included(rule) => Ok(self.included(config, rule, variables)),
+            Verdict::LeftOut => Ok(None),
+        }
+    }
+
+    /// Returns the variables of the root, the workflow and the job, those of the matrix among the last.
+    fn configured(&self, config: &JobConfig) -> Variables {
         let mut variables = config.variables.clone();
         for (name, variable) in &self.workflow_variables {
-            // Between the root's variables and the job's own.
             if !config.own_variables.contains_key(name) {
                 variables.insert(name.clone(), variable.clone());
             }
         }
-        let visible = self.visible(config, &variables);
-        let rule = match &config.rules {
-            Some(rules) => Some(first_match(rules, &visible)?),
-            None => None,
-        };
+        variables
+    }
+
+    fn verdict<'c>(&self, config: &'c JobConfig, variables: &IndexMap<String, String>) -> Result<Verdict<'c>, Diagnostic> {
+        let scope = Scope { variables, repository: self.context.repository.as_deref() };
+        if let Some(rules) = &config.rules {
+            return Ok(first_match(rules, &scope)?.map_or(Verdict::LeftOut, |rule| Verdict::Included(Some(rule))));
+        }
+        let only = self.only(config);
+        let is_wanted = only.verdicts(&scope)?.iter().all(|(_, holds)| *holds);
+        let except = config.except.as_ref().map(|except| except.verdicts(&scope)).transpose()?;
+        let is_unwanted = except.iter().flatten().any(|(_, holds)| *holds);
+        Ok(if is_wanted && !is_unwanted { Verdict::Included(None) } else { Verdict::LeftOut })
+    }
+
+    /// Returns `only` with its default, which `workflow:rules` take away from jobs that do not say it.
+    fn only(&self, config: &JobConfig) -> only::Policy {
+        let mut policy = config.only.clone().unwrap_or_default();
+        if policy.refs.is_none() && (config.only.is_some() || !self.has_workflow_rules) {
+            policy.refs = Some(only::branches_and_tags());
+        }
+        policy
+    }
+
+    fn included(&self, config: &JobConfig, rule: Option<&Rule>, mut variables: Variables) -> Option<Job> {
         let base_when = config.when.unwrap_or_default();
         let when = match rule.and_then(|rule| rule.when) {
             Some(RuleWhen::Never) => return None,
@@ -143,7 +198,7 @@ impl Evaluation<'_> {
         predefined.insert("CI_JOB_GROUP_NAME".to_owned(), job.group.clone());
         predefined.extend(job.node.map(|node| ("CI_NODE_INDEX".to_owned(), node.index.to_string())));
         predefined.insert("CI_NODE_TOTAL".to_owned(), job.node.map_or(1, |node| node.total).to_string());
-        layers(&PipelineContext { predefined, variables: self.context.variables.clone() }, configured)
+        layers(&PipelineContext { predefined, variables: self.context.variables.clone(), repository: None }, configured)
     }
 
     fn pipeline_name(&self, config: &Config) -> Option<String> {

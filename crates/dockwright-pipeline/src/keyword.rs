@@ -12,6 +12,7 @@ pub(crate) mod image;
 pub(crate) mod inherit;
 pub(crate) mod job;
 pub(crate) mod needs;
+pub(crate) mod only;
 pub(crate) mod parallel;
 pub(crate) mod retry;
 pub(crate) mod root;

@@ -23,9 +23,11 @@ mod render;
 mod suggestion;
 
 mod loader;
+mod repository;
 mod yaml;
 
 mod compose;
+mod fnmatch;
 mod glob;
 
 mod config;
@@ -45,5 +47,6 @@ pub use pipeline::{
     Variable, When,
 };
 pub use render::{Style, render, render_line};
+pub use repository::Repository;
 pub use source::{Position, Source, SourceId, Sources, Span};
 pub use variables::{CircularReference, ExpandableVariable, expand_blank, expand_existing, sort_and_expand};

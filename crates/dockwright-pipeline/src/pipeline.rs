@@ -1,16 +1,20 @@
 //! The evaluated pipeline: which jobs run for one ref and event, and everything that is known about them before they run.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
-use crate::source::Span;
+use crate::{repository::Repository, source::Span};
 
 /// What a pipeline is evaluated for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PipelineContext {
     /// Predefined variables of the project and the pipeline (`CI_COMMIT_BRANCH`, `CI_PIPELINE_SOURCE`, …).
     pub predefined: IndexMap<String, String>,
     /// Variables given when the pipeline was started; they win over all of the configuration's.
     pub variables: IndexMap<String, String>,
+    /// What `changes` and `exists` look at. Without it, everything changed and no file exists.
+    pub repository: Option<Arc<dyn Repository>>,
 }
 
 /// Jobs that run, in the order of their stages and then of the configuration.

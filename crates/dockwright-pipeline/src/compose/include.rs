@@ -8,9 +8,10 @@ use super::merge_maps;
 use crate::{
     diagnostic::Diagnostic,
     glob,
-    keyword::{self, Reader},
+    keyword::{self, Reader, rules::Scope},
     loader::{LoadError, Loader},
     pipeline::PipelineContext,
+    repository::Repository,
     source::{Sources, Span},
     suggestion::did_you_mean,
     variables::expand_blank,
@@ -34,7 +35,8 @@ pub(super) fn read(
 ) -> Option<Map> {
     let mut variables = context.predefined.clone();
     variables.extend(context.variables.clone());
-    let mut includer = Includer { loader, variables, sources, problems, stack: Vec::new(), count: 0 };
+    let mut includer =
+        Includer { loader, variables, repository: context.repository.as_deref(), sources, problems, stack: Vec::new(), count: 0 };
     match includer.loader.load_local(path) {
         Ok(text) => includer.file(path, text),
         Err(error) => {
@@ -52,6 +54,7 @@ pub(super) fn read(
 struct Includer<'a> {
     loader: &'a dyn Loader,
     variables: IndexMap<String, String>,
+    repository: Option<&'a dyn Repository>,
     sources: &'a mut Sources,
     problems: &'a mut Vec<Diagnostic>,
     /// Files that are being read, the outermost first.
@@ -166,10 +169,15 @@ impl Includer<'_> {
 
     fn rules_hold(&mut self, map: &Map) -> bool {
         let Some(rules) = map.get("rules") else { return true };
-        keyword::rules::read_include_rules(&mut Reader::new(self.problems), &rules.value)
-            .iter()
-            .find(|rule| rule.condition.as_ref().is_none_or(|condition| condition.is_true(&self.variables)))
-            .is_some_and(|rule| !rule.is_never())
+        let rules = keyword::rules::read_include_rules(&mut Reader::new(self.problems), &rules.value);
+        let scope = Scope { variables: &self.variables, repository: self.repository };
+        match keyword::rules::first_match(&rules, &scope) {
+            Ok(rule) => rule.is_some_and(|rule| !rule.is_never()),
+            Err(problem) => {
+                self.problems.push(problem);
+                false
+            }
+        }
     }
 
     fn unsupported(&mut self, kind: &str, span: Span) {

@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 
 /// A compiled pattern. Two are equal when they were written alike.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     source: String,
     regex: Regex,
 }
@@ -19,7 +19,7 @@ impl PartialEq for Pattern {
 }
 
 impl Pattern {
-    pub(super) fn is_match(&self, text: &str) -> bool {
+    pub(crate) fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
 
@@ -32,7 +32,7 @@ impl Pattern {
 const PATTERN_SIZE_BYTES: usize = 1024 * 1024;
 
 /// Compiles `/pattern/flags`.
-pub(super) fn compile(literal: &str) -> Result<Pattern, String> {
+pub(crate) fn compile(literal: &str) -> Result<Pattern, String> {
     let end = literal.rfind('/').filter(|end| *end > 0).ok_or("it has no closing `/`")?;
     let (body, flags) = (literal[1..end].replace("\\/", "/"), &literal[end + 1..]);
     let regex = RegexBuilder::new(&translate(&body))
@@ -44,6 +44,13 @@ pub(super) fn compile(literal: &str) -> Result<Pattern, String> {
         .build()
         .map_err(|error| last_line(&error.to_string()))?;
     Ok(Pattern { source: literal.to_owned(), regex })
+}
+
+/// Compiles a pattern without slashes and flags.
+pub(crate) fn compile_plain(text: &str) -> Result<Pattern, String> {
+    let regex =
+        RegexBuilder::new(&translate(text)).size_limit(PATTERN_SIZE_BYTES).build().map_err(|error| last_line(&error.to_string()))?;
+    Ok(Pattern { source: text.to_owned(), regex })
 }
 
 /// The crate's syntax errors draw the pattern over several lines; the reason is in the last.

@@ -8,8 +8,6 @@ use crate::{diagnostic::Diagnostic, source::Span, yaml::Map};
 /// Keywords of jobs that change what runs, with a way around.
 const CHANGES_WHAT_RUNS: &[(&str, &str)] = &[
     ("trigger", "`include` the other configuration, or start it by `dockwright run` in a script"),
-    ("only", "use `rules`, for example `rules: [if: $CI_COMMIT_BRANCH == \"main\"]`"),
-    ("except", "use `rules`, for example `rules: [{if: $CI_COMMIT_TAG, when: never}, {when: on_success}]`"),
     ("run", "use `script`"),
     ("inputs", "use `variables`"),
     ("secrets", "give the value as a variable when starting the pipeline"),
@@ -33,16 +31,6 @@ pub(super) fn report_in_job(reader: &mut Reader<'_>, at: &str, map: &Map) {
         if let Some(entry) = present(map, keyword) {
             let message = format!("{at}: `{keyword}` has no effect here");
             reader.report(Diagnostic::warning("ignored-keyword", message).at(entry.key));
-        }
-    }
-}
-
-/// Reports unsupported clauses of a rule.
-pub(super) fn report_in_rule(reader: &mut Reader<'_>, at: &str, map: &Map) {
-    for clause in ["changes", "exists"] {
-        if let Some(entry) = present(map, clause) {
-            let message = format!("{at}: `{clause}` is not supported yet");
-            reader.report(Diagnostic::error("unsupported-keyword", message).at(entry.key).help("decide by a variable with `if` instead"));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The specification of the keywords, `resources/spec/*.md`, checked example by example.
 //!
 //! An example is a block of YAML. What comes of it is written in a block `jobs` after it, and problems as comments in the lines that have
-//! them: `# error: code` or `# warning: code`. Words after `yaml` set the branch (`branch=dev`) or variables of the pipeline (`A=1`).
+//! them: `# error: code` or `# warning: code`. Words after `yaml` set the branch (`branch=dev`), the tag or the event, the paths that
+//! changed or exist (`changed=a,b`, `files=a,b`), or variables of the pipeline (`A=1`).
 //! With `UPDATE_EXPECT` set, the blocks `jobs` are written anew; comments are not.
 
 use std::{fs, path::Path};
@@ -54,7 +55,14 @@ fn rewritten(page: &str) -> String {
 fn evaluated(example: &str, settings: &str) -> String {
     let mut context = Context::push("main");
     for (key, value) in settings.split_whitespace().filter_map(|setting| setting.split_once('=')) {
-        context = if key == "branch" { Context::push(value) } else { context.with(key, value) };
+        context = match key {
+            "branch" => Context::push(value),
+            "tag" => Context::tag(value),
+            "event" => context.event(value),
+            "changed" => context.changed(value),
+            "files" => context.with_files(value),
+            _ => context.with(key, value),
+        };
     }
     let files = IndexMap::from([(".gitlab-ci.yml".to_owned(), example.to_owned())]);
     let parsed = parse(".gitlab-ci.yml", &files, &context.0);
