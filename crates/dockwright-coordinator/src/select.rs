@@ -29,7 +29,7 @@ pub fn select(pipeline: &Pipeline, names: &[String]) -> Result<Pipeline, Unknown
     let mut selected = pipeline.clone();
     selected.jobs.retain(|job| names.contains(&job.name));
     for job in &mut selected.jobs {
-        if matches!(job.when, When::Manual | When::OnFailure) {
+        if matches!(job.when, When::Manual | When::OnFailure | When::Delayed) {
             job.when = When::OnSuccess;
         }
         if let Some(needs) = &mut job.needs {

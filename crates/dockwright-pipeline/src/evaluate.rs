@@ -179,6 +179,7 @@ impl Evaluation<'_> {
             needs: rule.and_then(|rule| rule.needs.clone()).or_else(|| config.needs.clone()),
             dependencies: config.dependencies.as_ref().map(|names| names.iter().map(|(name, _)| name.clone()).collect()),
             when,
+            start_in_secs: rule.and_then(|rule| rule.start_in_secs).or(config.start_in_secs).filter(|_| when == When::Delayed),
             allow_failure,
             artifacts: config.artifacts.clone(),
             cache: config.cache.clone(),
@@ -187,6 +188,8 @@ impl Evaluation<'_> {
             tags: config.tags.iter().map(|tag| expand_existing(tag, &visible)).collect(),
             interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(config.interruptible),
             environment,
+            coverage: config.coverage.clone(),
+            resource_group: config.resource_group.as_ref().map(|group| expand_blank(group, &visible)),
         })
     }
 

@@ -41,6 +41,7 @@ mod variables;
 pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
+pub use keyword::coverage::Coverage;
 pub use loader::{LoadError, Loader};
 pub use pipeline::{
     AllowFailure, Artifacts, Cache, CacheKey, Environment, Image, Job, KeepWhen, Need, Node, Pipeline, PipelineContext, Report, Retry,

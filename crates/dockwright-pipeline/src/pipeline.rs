@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::{repository::Repository, source::Span};
+use crate::{keyword::coverage::Coverage, repository::Repository, source::Span};
 
 /// What a pipeline is evaluated for.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +61,8 @@ pub struct Job {
     /// Absent: artifacts of all jobs that it waits for.
     pub dependencies: Option<Vec<String>>,
     pub when: When,
+    /// How long a delayed job waits.
+    pub start_in_secs: Option<u64>,
     pub allow_failure: AllowFailure,
     pub artifacts: Option<Artifacts>,
     pub cache: Vec<Cache>,
@@ -69,6 +71,10 @@ pub struct Job {
     pub tags: Vec<String>,
     pub interruptible: bool,
     pub environment: Option<Environment>,
+    /// Finds the percentage of covered code in the trace.
+    pub coverage: Option<Coverage>,
+    /// At most one job of a group runs at a time. Expanded.
+    pub resource_group: Option<String>,
 }
 
 /// The place of a job among those made by `parallel`.
@@ -120,6 +126,8 @@ pub enum When {
     OnFailure,
     Always,
     Manual,
+    /// As `OnSuccess`, after a time.
+    Delayed,
 }
 
 impl When {
@@ -130,6 +138,7 @@ impl When {
             Self::OnFailure => "on_failure",
             Self::Always => "always",
             Self::Manual => "manual",
+            Self::Delayed => "delayed",
         }
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Owner {
     /// The latest run of each job of the pipeline.
     latest: Vec<JobId>,
     queue: VecDeque<JobIndex>,
+    /// When delayed jobs are due.
+    due: Vec<(Instant, JobIndex)>,
     waiting: VecDeque<oneshot::Sender<Option<JobPayload>>>,
     stops: Stops,
     events: mpsc::Sender<JobEvent>,
@@ -78,6 +80,7 @@ impl Owner {
             runs: IndexMap::new(),
             latest: Vec::new(),
             queue: VecDeque::new(),
+            due: Vec::new(),
             waiting: VecDeque::new(),
             stops,
             events,
@@ -111,6 +114,10 @@ impl Owner {
                 () = signals.cancel.cancelled(), if !is_canceled => {
                     is_canceled = true;
                     self.step(Event::Cancel).await;
+                }
+                job = next_due(&self.due) => {
+                    self.due.retain(|(_, other)| *other != job);
+                    self.step(Event::Due(job)).await;
                 }
                 request = requests.recv() => match request {
                     Some(request) => self.serve(request).await,
@@ -182,9 +189,16 @@ impl Owner {
                 self.emit(JobEvent::Waiting { job: id, status: JobStatus::Pending }).await;
             }
             Command::Hold(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Manual }).await,
+            Command::Queue(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::WaitingForResource }).await,
+            Command::Delay(job) => {
+                let delay = Duration::from_secs(self.pipeline.jobs[job].start_in_secs.unwrap_or_default());
+                self.due.push((Instant::now() + delay, job));
+                self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Scheduled }).await;
+            }
             Command::Stop(job) => self.stops.of(self.latest[job]).cancel.cancel(),
             Command::Close { job, status, is_allowed_to_fail } => {
                 self.queue.retain(|queued| *queued != job);
+                self.due.retain(|(_, delayed)| *delayed != job);
                 self.close(self.latest[job], status, is_allowed_to_fail, None).await;
             }
             Command::Retry(job) => self.retry(job).await,
@@ -402,6 +416,17 @@ impl Owner {
             report => artifacts.reports.iter().any(|known| known.kind == report),
         });
         if is_expected { Ok(()) } else { Err(RunError::UnexpectedArtifact { job: access.job, artifact_type: artifact_type.to_owned() }) }
+    }
+}
+
+/// Waits until the first delayed job is due; without any, for ever.
+async fn next_due(due: &[(Instant, JobIndex)]) -> JobIndex {
+    match due.iter().min() {
+        Some((time, job)) => {
+            tokio::time::sleep_until((*time).into()).await;
+            *job
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -23,6 +23,11 @@ impl Pattern {
         self.regex.is_match(text)
     }
 
+    /// Returns the text of the last match.
+    pub(crate) fn last_match<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.regex.find_iter(text).last().map(|found| found.as_str())
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.source
     }

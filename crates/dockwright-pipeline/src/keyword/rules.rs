@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{Reader, allow_failure, duration, needs, present, unsupported, variables};
+use super::{Reader, allow_failure, needs, present, start_in, variables};
 use crate::{
     diagnostic::Diagnostic,
     expression::{self, Expression, Pattern},
@@ -15,7 +15,7 @@ use crate::{
     repository::Repository,
     source::Span,
     variables::{ExpandableVariable, expand_existing, sort_and_expand},
-    yaml::{Entry, Map, Node, Value},
+    yaml::{Entry, Node, Value},
 };
 use changes::Changes;
 use exists::Exists;
@@ -28,6 +28,7 @@ pub(crate) struct Rule {
     pub(crate) changes: Option<Changes>,
     pub(crate) exists: Option<Exists>,
     pub(crate) when: Option<RuleWhen>,
+    pub(crate) start_in_secs: Option<u64>,
     pub(crate) allow_failure: Option<AllowFailure>,
     pub(crate) variables: Vec<Variable>,
     pub(crate) needs: Option<Vec<Need>>,
@@ -140,6 +141,7 @@ const JOB_WHEN: &[(&str, RuleWhen)] = &[
     ("never", RuleWhen::Never),
     ("always", RuleWhen::Run(When::Always)),
     ("manual", RuleWhen::Run(When::Manual)),
+    ("delayed", RuleWhen::Run(When::Delayed)),
 ];
 const WORKFLOW_WHEN: &[(&str, RuleWhen)] = &[("always", RuleWhen::Run(When::Always)), ("never", RuleWhen::Never)];
 
@@ -202,12 +204,15 @@ fn one(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str], whens: &[(
         Some(entry) => Some(condition(reader, at, entry)?),
         None => None,
     };
+    let when = present(map, "when").and_then(|entry| reader.one_of(&format!("{at} when"), &entry.value, whens));
+    let is_delayed = when == Some(RuleWhen::Run(When::Delayed));
     let variables = present(map, "variables").and_then(|entry| variables::read_rule(reader, &format!("{at}:variables"), &entry.value));
     Some(Rule {
         condition,
         changes: present(map, "changes").and_then(|entry| changes::read(reader, &format!("{at}:changes"), &entry.value)),
         exists: present(map, "exists").and_then(|entry| exists::read(reader, &format!("{at}:exists"), &entry.value)),
-        when: when(reader, at, map, whens),
+        when,
+        start_in_secs: start_in::read(reader, at, map, is_delayed),
         allow_failure: present(map, "allow_failure")
             .and_then(|entry| allow_failure::read_rule(reader, &format!("{at}:allow_failure"), &entry.value)),
         variables: variables.unwrap_or_default().into_values().collect(),
@@ -215,18 +220,6 @@ fn one(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str], whens: &[(
         interruptible: present(map, "interruptible").and_then(|entry| reader.boolean(&format!("{at}:interruptible"), &entry.value)),
         span: map.first().map_or(node.span, |(_, entry)| entry.key),
     })
-}
-
-fn when(reader: &mut Reader<'_>, at: &str, map: &Map, whens: &[(&str, RuleWhen)]) -> Option<RuleWhen> {
-    let entry = present(map, "when")?;
-    if entry.value.as_text() == Some("delayed") {
-        unsupported::report_delayed(reader, entry.value.span);
-        if let Some(start_in) = present(map, "start_in") {
-            duration::read(reader, &format!("{at}:start_in"), &start_in.value);
-        }
-        return None;
-    }
-    reader.one_of(&format!("{at} when"), &entry.value, whens)
 }
 
 fn condition(reader: &mut Reader<'_>, at: &str, entry: &Entry) -> Option<Condition> {

@@ -183,6 +183,8 @@ fn details(job: &Job) -> Vec<String> {
     if job.retry.max > 0 {
         details.push(format!("{:?}", job.retry));
     }
+    details.extend(job.start_in_secs.iter().map(|secs| format!("starts after {secs} s")));
+    details.extend(job.resource_group.iter().map(|group| format!("resource group {group}")));
     details.extend(job.environment.iter().map(|environment| format!("{environment:?}")));
     details
 }

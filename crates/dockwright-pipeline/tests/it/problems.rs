@@ -190,13 +190,6 @@ other:
 down: {trigger: group/project}
 ",
         expect![[r#"
-            error[unsupported-keyword]: `when: delayed` is not supported yet
-             --> .gitlab-ci.yml:5:9
-              |
-            5 |   when: delayed
-              |         ^^^^^^^
-              |
-              = help: use `when: manual` or `when: on_success`
             error[unsupported-keyword]: `needs:pipeline` is not supported yet
               --> .gitlab-ci.yml:10:12
                |
