@@ -107,6 +107,8 @@ pub struct JobOutcome {
     pub allowed_to_fail: bool,
     /// The job failed and runs again, under this number.
     pub retried_as: Option<JobId>,
+    /// The percentage that `coverage` found in the trace.
+    pub coverage: Option<f64>,
     /// From handing out to the end; zero for a job that did not start.
     pub duration: Duration,
 }

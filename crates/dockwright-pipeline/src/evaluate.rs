@@ -25,20 +25,23 @@ const MAX_NAME_CHARS: usize = 255;
 /// Decides which jobs run. Call it with a configuration without errors: what was not understood is missing here.
 pub fn evaluate(config: &Config, context: &PipelineContext) -> (Pipeline, Vec<Diagnostic>) {
     let mut problems = Vec::new();
-    let Some(workflow_variables) = workflow_variables(config, context, &mut problems) else {
-        if has_errors(&problems) {
+    let evaluation = match Evaluation::new(config, context) {
+        Ok(Some(evaluation)) => evaluation,
+        Ok(None) => {
+            problems.push(
+                Diagnostic::error(
+                    "filtered-by-workflow-rules",
+                    "The pipeline did not run. Review the workflow:rules configuration for the pipeline.",
+                )
+                .help("no rule matches, or the one that does says `when: never`"),
+            );
             return (Pipeline::default(), problems);
         }
-        problems.push(
-            Diagnostic::error(
-                "filtered-by-workflow-rules",
-                "The pipeline did not run. Review the workflow:rules configuration for the pipeline.",
-            )
-            .help("no rule matches, or the one that does says `when: never`"),
-        );
-        return (Pipeline::default(), problems);
+        Err(problem) => {
+            problems.push(problem);
+            return (Pipeline::default(), problems);
+        }
     };
-    let evaluation = Evaluation { context, workflow_variables, has_workflow_rules: config.workflow.rules.is_some() };
     let mut jobs = Vec::new();
     for job in config.jobs.values() {
         match evaluation.job(job) {
@@ -68,28 +71,24 @@ pub fn evaluate(config: &Config, context: &PipelineContext) -> (Pipeline, Vec<Di
 }
 
 /// Returns the variables of the matching workflow rule, or nothing when there is no pipeline.
-fn workflow_variables(config: &Config, context: &PipelineContext, problems: &mut Vec<Diagnostic>) -> Option<Variables> {
-    let Some(rules) = &config.workflow.rules else { return Some(Variables::new()) };
+fn workflow_variables(config: &Config, context: &PipelineContext) -> Result<Option<Variables>, Diagnostic> {
+    let Some(rules) = &config.workflow.rules else { return Ok(Some(Variables::new())) };
     let variables = layers(context, &config.variables);
-    let rule = match first_match(rules, &Scope { variables: &variables, repository: context.repository.as_deref() }) {
-        Ok(rule) => rule.filter(|rule| !rule.is_never())?,
-        Err(problem) => {
-            problems.push(problem);
-            return None;
-        }
-    };
-    Some(rule.variables.iter().map(|variable| (variable.key.clone(), variable.clone())).collect())
+    let rule = first_match(rules, &Scope { variables: &variables, repository: context.repository.as_deref() })?;
+    let variables = |rule: &Rule| rule.variables.iter().map(|variable| (variable.key.clone(), variable.clone())).collect();
+    Ok(rule.filter(|rule| !rule.is_never()).map(variables))
 }
 
 /// Predefined variables, the configuration's over them, and those the pipeline was started with over all.
-fn layers(context: &PipelineContext, configured: &Variables) -> IndexMap<String, String> {
+pub(crate) fn layers(context: &PipelineContext, configured: &Variables) -> IndexMap<String, String> {
     let mut variables = context.predefined.clone();
     variables.extend(configured.iter().map(|(name, variable)| (name.clone(), variable.value.clone())));
     variables.extend(context.variables.clone());
     variables
 }
 
-struct Evaluation<'a> {
+/// Deciding about the jobs of a pipeline that the workflow lets be.
+pub(crate) struct Evaluation<'a> {
     context: &'a PipelineContext,
     workflow_variables: Variables,
     has_workflow_rules: bool,
@@ -102,9 +101,16 @@ enum Verdict<'r> {
     LeftOut,
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
+    /// Returns nothing when the workflow refuses the pipeline.
+    pub(crate) fn new(config: &Config, context: &'a PipelineContext) -> Result<Option<Self>, Diagnostic> {
+        let variables = workflow_variables(config, context)?;
+        let has_workflow_rules = config.workflow.rules.is_some();
+        Ok(variables.map(|workflow_variables| Self { context, workflow_variables, has_workflow_rules }))
+    }
+
     /// Returns the job when it is part of the pipeline.
-    fn job(&self, config: &JobConfig) -> Result<Option<Job>, Diagnostic> {
+    pub(crate) fn job(&self, config: &JobConfig) -> Result<Option<Job>, Diagnostic> {
         let variables = self.configured(config);
         match self.verdict(config, &self.visible(config, &variables))? {
             Verdict::Included(rule) => Ok(self.included(config, rule, variables)),
@@ -113,7 +119,7 @@ impl Evaluation<'_> {
     }
 
     /// Returns the variables of the root, the workflow and the job, those of the matrix among the last.
-    fn configured(&self, config: &JobConfig) -> Variables {
+    pub(crate) fn configured(&self, config: &JobConfig) -> Variables {
         let mut variables = config.variables.clone();
         for (name, variable) in &self.workflow_variables {
             if !config.own_variables.contains_key(name) {
@@ -136,7 +142,7 @@ impl Evaluation<'_> {
     }
 
     /// Returns `only` with its default, which `workflow:rules` take away from jobs that do not say it.
-    fn only(&self, config: &JobConfig) -> only::Policy {
+    pub(crate) fn only(&self, config: &JobConfig) -> only::Policy {
         let mut policy = config.only.clone().unwrap_or_default();
         if policy.refs.is_none() && (config.only.is_some() || !self.has_workflow_rules) {
             policy.refs = Some(only::branches_and_tags());
@@ -194,7 +200,7 @@ impl Evaluation<'_> {
     }
 
     /// Returns the variables that a job's rules see.
-    fn visible(&self, job: &JobConfig, configured: &Variables) -> IndexMap<String, String> {
+    pub(crate) fn visible(&self, job: &JobConfig, configured: &Variables) -> IndexMap<String, String> {
         let mut predefined = self.context.predefined.clone();
         predefined.insert("CI_JOB_NAME".to_owned(), job.name.clone());
         predefined.insert("CI_JOB_STAGE".to_owned(), job.stage.clone());

@@ -35,12 +35,14 @@ mod expression;
 mod keyword;
 
 mod evaluate;
+mod explain;
 mod pipeline;
 mod variables;
 
 pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
+pub use explain::{ClauseTrace, Explanation, Origin, PolicyTrace, RuleTrace, VariableOrigin, explain, variables_of};
 pub use keyword::coverage::Coverage;
 pub use loader::{LoadError, Loader};
 pub use pipeline::{

@@ -11,7 +11,7 @@ pub(crate) use container::{
     EngineCommand, EngineServeArgs, ImageCommand, ImageImportArgs, ImageListArgs, ImagePullArgs, ImageRemoveArgs, RegistryCommand,
     RegistryServeArgs,
 };
-pub(crate) use pipeline::{Event, KeyValue, LintArgs, ListArgs, ProjectArgs, PullPolicy, RunArgs};
+pub(crate) use pipeline::{Delayed, Event, KeyValue, LintArgs, ListArgs, ProjectArgs, PullPolicy, RunArgs, VariablesArgs, WhyArgs};
 
 use crate::{environment, exit_code};
 
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     List(ListArgs),
     Lint(LintArgs),
+    Why(WhyArgs),
+    Variables(VariablesArgs),
     /// Show and change the images that all engines of this machine share
     #[command(subcommand)]
     Image(ImageCommand),

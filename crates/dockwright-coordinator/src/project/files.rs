@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
@@ -13,16 +13,21 @@ use super::{NO_COMMIT, Project, git};
 /// What an event's changes are changes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Base {
-    /// The state of the branch before this push.
-    Before(String),
+    /// This commit: the state of the branch before a push, or where it left the target of a merge request.
+    Commit(String),
     /// Nobody knows: a new branch, a tag, a schedule, a start by hand.
     Unknown,
 }
 
 impl Base {
-    /// A push of commits to a branch that was there.
-    pub(crate) fn of_push(project: &Project) -> Self {
-        if project.is_tag || project.before_sha == NO_COMMIT { Self::Unknown } else { Self::Before(project.before_sha.clone()) }
+    /// Returns the base of an event.
+    pub(crate) fn of(project: &Project, source: &str) -> Self {
+        match (&project.changes_base, &project.merge_request) {
+            (Some(sha), _) => Self::Commit(sha.clone()),
+            (None, Some(merge_request)) => Self::Commit(merge_request.base_sha.clone()),
+            (None, None) if source != "push" || project.is_tag || project.before_sha == NO_COMMIT => Self::Unknown,
+            (None, None) => Self::Commit(project.before_sha.clone()),
+        }
     }
 }
 
@@ -51,19 +56,8 @@ impl ProjectFiles {
         }
     }
 
-    /// Returns the commit that a reference of the user's repository means. On GitLab there is only what was pushed, so that comes first.
-    fn resolve(&self, reference: &str) -> Option<String> {
-        let commit = |name: String| {
-            let question = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")];
-            git(&self.root, &question).text().ok()
-        };
-        commit(format!("refs/remotes/origin/{reference}")).or_else(|| commit(reference.to_owned()))
-    }
-
     fn branched_from(&self, reference: &str) -> Option<Arc<[String]>> {
-        let other = self.resolve(reference)?;
-        let base = git(&self.sources, &["merge-base", &other, &self.sha]).text().ok()?;
-        self.between(&base)
+        self.between(&branching_point(&self.root, &self.sources, &self.sha, reference)?)
     }
 
     fn between(&self, base: &str) -> Option<Arc<[String]>> {
@@ -74,7 +68,7 @@ impl ProjectFiles {
 impl Repository for ProjectFiles {
     fn changed_paths(&self) -> Option<Arc<[String]>> {
         let look = || match &self.base {
-            Base::Before(sha) => self.between(sha),
+            Base::Commit(sha) => self.between(sha),
             Base::Unknown => None,
         };
         self.changed.get_or_init(look).clone()
@@ -93,4 +87,15 @@ impl Repository for ProjectFiles {
 
 fn paths(text: &str) -> Arc<[String]> {
     text.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect()
+}
+
+/// Returns the last commit that `sha` and a reference of the user's repository share. On GitLab there is only what was pushed, so the
+/// remote's branch of this name comes first.
+pub(super) fn branching_point(root: &Path, sources: &Path, sha: &str, reference: &str) -> Option<String> {
+    let commit = |name: String| {
+        let question = ["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")];
+        git(root, &question).text().ok()
+    };
+    let other = commit(format!("refs/remotes/origin/{reference}")).or_else(|| commit(reference.to_owned()))?;
+    git(sources, &["merge-base", &other, sha]).text().ok()
 }

@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use tokio::{
     fs::{File, OpenOptions},
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom},
     sync::{mpsc, oneshot},
 };
 
@@ -23,6 +23,9 @@ use crate::{
     payload::{PayloadFacts, RunOfJob},
     schedule::{self, Command, Event, JobIndex, Outcome, Plan, State},
 };
+
+/// How much of the end of a trace is searched for `coverage`.
+const COVERAGE_SIZE_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(super) struct Owner {
     pipeline: Pipeline,
@@ -220,12 +223,24 @@ impl Owner {
     }
 
     async fn close(&mut self, id: JobId, status: JobStatus, is_allowed_to_fail: bool, retried_as: Option<JobId>) {
-        let outcome = JobOutcome { retried_as, ..self.outcome(id, status, is_allowed_to_fail) };
+        let coverage = if status == JobStatus::Success { self.coverage(id).await } else { None };
+        let outcome = JobOutcome { retried_as, coverage, ..self.outcome(id, status, is_allowed_to_fail) };
         let run = &mut self.runs[&id];
         run.trace = None;
         run.outcome = Some(outcome.clone());
         let event = if status == JobStatus::Skipped { JobEvent::Waiting { job: id, status } } else { JobEvent::Finished(outcome) };
         self.emit(event).await;
+    }
+
+    /// Looks for the percentage of covered code at the end of what the job printed.
+    async fn coverage(&self, id: JobId) -> Option<f64> {
+        let coverage = self.pipeline.jobs[self.runs[&id].job].coverage.clone()?;
+        let mut trace = File::open(self.jobs.trace(id)).await.ok()?;
+        let length = trace.metadata().await.ok()?.len();
+        trace.seek(SeekFrom::Start(length.saturating_sub(COVERAGE_SIZE_BYTES))).await.ok()?;
+        let mut bytes = Vec::new();
+        trace.read_to_end(&mut bytes).await.ok()?;
+        coverage.find(&String::from_utf8_lossy(&bytes))
     }
 
     fn outcome(&self, id: JobId, status: JobStatus, allowed_to_fail: bool) -> JobOutcome {
@@ -241,6 +256,7 @@ impl Owner {
             exit_code: run.exit_code.filter(|_| has_failed),
             allowed_to_fail,
             retried_as: None,
+            coverage: None,
             duration: run.started.map_or(Duration::ZERO, |started| started.elapsed()),
         }
     }

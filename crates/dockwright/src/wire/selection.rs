@@ -34,10 +34,15 @@ fn jobs_of(pipeline: &Pipeline, name: &str) -> Vec<String> {
 }
 
 fn not_in_pipeline(name: &str, config: &Config) -> CommandError {
-    if config.job_names().any(|known| known == name) {
+    if !config.jobs_named(name).is_empty() {
         return CommandError::usage(format!("job `{name}` is not part of this pipeline: its rules leave it out"))
             .hint("`dockwright list` shows which jobs run; --event, --ref, --tag and --variable change what rules see");
     }
+    no_such_job(name, config)
+}
+
+/// Says that the configuration has no job of a name, and which it may have meant.
+pub(crate) fn no_such_job(name: &str, config: &Config) -> CommandError {
     let error = CommandError::usage(format!("there is no job `{name}`"));
     match nearest(name, config.job_names()) {
         Some(similar) => error.hint(format!("did you mean `{similar}`?")),
