@@ -9,6 +9,7 @@ mod parser;
 pub(crate) mod regex;
 
 pub(crate) use parser::Expression;
+pub(crate) use regex::{Pattern, compile as compile_pattern, compile_plain};
 
 /// Why a text is no expression, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

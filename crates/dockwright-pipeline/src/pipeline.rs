@@ -1,11 +1,13 @@
 //! The evaluated pipeline: which jobs run for one ref and event, and everything that is known about them before they run.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
-use crate::source::Span;
+use crate::{keyword::coverage::Coverage, repository::Repository, source::Span};
 
 /// What a pipeline is evaluated for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PipelineContext {
     /// Predefined variables of the project and the pipeline (`CI_COMMIT_BRANCH`, `CI_PIPELINE_SOURCE`, …).
     pub predefined: IndexMap<String, String>,
@@ -13,6 +15,8 @@ pub struct PipelineContext {
     pub variables: IndexMap<String, String>,
     /// Inputs given when the pipeline was started, for `spec:inputs` of the configuration.
     pub inputs: IndexMap<String, String>,
+    /// What `changes` and `exists` look at. Without it, everything changed and no file exists.
+    pub repository: Option<Arc<dyn Repository>>,
 }
 
 /// Jobs that run, in the order of their stages and then of the configuration.
@@ -38,6 +42,10 @@ impl Pipeline {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     pub name: String,
+    /// The entry of the configuration that it is made of: its name, unless that has `parallel`.
+    pub group: String,
+    /// Its place among the jobs of `parallel`.
+    pub node: Option<Node>,
     pub stage: String,
     /// The job's name in the configuration.
     pub span: Span,
@@ -55,6 +63,8 @@ pub struct Job {
     /// Absent: artifacts of all jobs that it waits for.
     pub dependencies: Option<Vec<String>>,
     pub when: When,
+    /// How long a delayed job waits.
+    pub start_in_secs: Option<u64>,
     pub allow_failure: AllowFailure,
     pub artifacts: Option<Artifacts>,
     pub cache: Vec<Cache>,
@@ -63,6 +73,19 @@ pub struct Job {
     pub tags: Vec<String>,
     pub interruptible: bool,
     pub environment: Option<Environment>,
+    /// Finds the percentage of covered code in the trace.
+    pub coverage: Option<Coverage>,
+    /// At most one job of a group runs at a time. Expanded.
+    pub resource_group: Option<String>,
+}
+
+/// The place of a job among those made by `parallel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// From 1 (`CI_NODE_INDEX`).
+    pub index: u32,
+    /// `CI_NODE_TOTAL`.
+    pub total: u32,
 }
 
 /// An image of a job or of a service. Names hold variables that the runner expands.
@@ -105,6 +128,8 @@ pub enum When {
     OnFailure,
     Always,
     Manual,
+    /// As `OnSuccess`, after a time.
+    Delayed,
 }
 
 impl When {
@@ -115,6 +140,7 @@ impl When {
             Self::OnFailure => "on_failure",
             Self::Always => "always",
             Self::Manual => "manual",
+            Self::Delayed => "delayed",
         }
     }
 }

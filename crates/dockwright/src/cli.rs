@@ -11,7 +11,9 @@ pub(crate) use container::{
     EngineCommand, EngineServeArgs, ImageCommand, ImageImportArgs, ImageListArgs, ImagePullArgs, ImageRemoveArgs, RegistryCommand,
     RegistryServeArgs,
 };
-pub(crate) use pipeline::{Event, KeyValue, LintArgs, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs};
+pub(crate) use pipeline::{
+    Delayed, Event, KeyValue, LintArgs, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, VariablesArgs, WhyArgs,
+};
 
 use crate::{environment, exit_code};
 
@@ -73,6 +75,8 @@ pub(crate) enum Command {
     List(ListArgs),
     Lint(LintArgs),
     Preview(PreviewArgs),
+    Why(WhyArgs),
+    Variables(VariablesArgs),
     /// Show and change the images that all engines of this machine share
     #[command(subcommand)]
     Image(ImageCommand),

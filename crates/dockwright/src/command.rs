@@ -9,7 +9,9 @@ mod list;
 mod preview;
 mod registry;
 mod run;
+mod variables;
 mod version;
+mod why;
 
 use crate::{
     cli::{Cli, Command},
@@ -30,6 +32,8 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
         Command::List(arguments) => list::run(&arguments, &settings, streams),
         Command::Lint(arguments) => lint::run(&arguments, &settings, streams),
         Command::Preview(arguments) => preview::run(&arguments, &settings, streams),
+        Command::Why(arguments) => why::run(&arguments, &settings, streams),
+        Command::Variables(arguments) => variables::run(&arguments, &settings, streams),
         Command::Engine(command) => engine::run(command, &settings, streams),
         Command::Registry(command) => registry::run(command, &settings, streams),
         Command::Image(command) => image::run(command, &settings, streams),

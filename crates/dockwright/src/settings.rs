@@ -12,7 +12,7 @@ use dockwright_coordinator::LockMode;
 use serde::Deserialize;
 
 use crate::{
-    cli::{ColorChoice, Event, GlobalArgs, KeyValue, ProjectArgs, PullPolicy, RunArgs},
+    cli::{ColorChoice, Delayed, Event, GlobalArgs, KeyValue, ProjectArgs, PullPolicy, RunArgs},
     environment,
     error::{CommandError, ErrorKind, Explain as _},
     paths::{PathInputs, Paths, absolute},
@@ -104,6 +104,8 @@ pub(crate) struct ProjectSettings {
     pub(crate) event: Event,
     pub(crate) branch: Option<String>,
     pub(crate) tag: Option<String>,
+    pub(crate) target_branch: Option<String>,
+    pub(crate) changes_base: Option<String>,
 }
 
 /// A variable of highest precedence.
@@ -130,9 +132,12 @@ impl ProjectSettings {
                 (false, false) => LockMode::Extend,
             },
             committed: typed.committed,
-            event: typed.event.unwrap_or_default(),
+            // A target is that of a merge request, whatever else is not said.
+            event: typed.event.unwrap_or(if typed.target_branch.is_some() { Event::MergeRequest } else { Event::Push }),
             branch: typed.branch.clone(),
             tag: typed.tag.clone(),
+            target_branch: typed.target_branch.clone(),
+            changes_base: typed.changes_base.clone(),
         })
     }
 }
@@ -177,6 +182,7 @@ pub(crate) struct RunSettings {
     pub(crate) concurrency: usize,
     pub(crate) engine: EngineChoice,
     pub(crate) pull: PullPolicy,
+    pub(crate) delayed: Delayed,
     pub(crate) keep_artifacts: Option<PathBuf>,
     pub(crate) report: ReportMode,
 }
@@ -195,6 +201,7 @@ impl RunSettings {
             concurrency,
             engine,
             pull: typed.pull.or(file.pull).unwrap_or_default(),
+            delayed: typed.delayed.unwrap_or_default(),
             keep_artifacts: typed.keep_artifacts.as_deref().map(absolute),
             report: ReportMode::decide(typed, streams),
         })

@@ -1,5 +1,6 @@
 use std::fs;
 
+use dockwright_pipeline::Repository as _;
 use tempfile::TempDir;
 
 use super::*;
@@ -168,6 +169,32 @@ fn branches_tags_and_remotes() {
     assert_eq!((project.ref_name.as_str(), project.is_tag), ("v1", true));
     assert_eq!(project.commit.tag_message.as_deref(), Some("The first release"));
     assert_eq!(project.before_sha, NO_COMMIT);
+}
+
+#[test]
+fn rules_learn_what_changed_and_what_exists() {
+    let repository = Repository::new();
+    repository.write("a.txt", "1");
+    repository.commit("first");
+    let files = |base: &Project| ProjectFiles::new(base, Base::of(base, "push"));
+    assert_eq!(files(&repository.open(Tree::Working)).changed_paths(), None, "a new branch");
+    repository.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
+    assert_eq!(files(&repository.open(Tree::Working)).changed_paths().as_deref(), Some(&[][..]));
+    repository.git(&["checkout", "--quiet", "-b", "topic"]);
+    repository.write("b.txt", "2");
+    repository.commit("second");
+    repository.write("c.txt", "3");
+    let mut project = repository.open(Tree::Working);
+    let topic = files(&project);
+    assert_eq!(topic.changed_paths(), None, "the remote has no such branch");
+    assert_eq!(topic.changed_since("main").as_deref(), Some(&["b.txt".to_owned(), "c.txt".to_owned()][..]));
+    assert_eq!(topic.changed_since("--all"), None);
+    assert_eq!(*topic.files(), ["a.txt", "b.txt", "c.txt"].map(str::to_owned));
+    project.stand_on_merge_request("main").expect("there is such a branch");
+    assert_eq!(files(&project).changed_paths(), topic.changed_since("main"));
+    assert!(matches!(project.stand_on_merge_request("mian"), Err(OpenProjectError::UnknownReference { .. })));
+    project.compare_changes_with("topic").expect("there is such a branch");
+    assert_eq!(files(&project).changed_paths().as_deref(), Some(&["c.txt".to_owned()][..]));
 }
 
 #[test]

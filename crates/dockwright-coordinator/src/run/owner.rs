@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use tokio::{
     fs::{File, OpenOptions},
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom},
     sync::{mpsc, oneshot},
 };
 
@@ -23,6 +23,9 @@ use crate::{
     payload::{PayloadFacts, RunOfJob},
     schedule::{self, Command, Event, JobIndex, Outcome, Plan, State},
 };
+
+/// How much of the end of a trace is searched for `coverage`.
+const COVERAGE_SIZE_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(super) struct Owner {
     pipeline: Pipeline,
@@ -35,6 +38,8 @@ pub(super) struct Owner {
     /// The latest run of each job of the pipeline.
     latest: Vec<JobId>,
     queue: VecDeque<JobIndex>,
+    /// When delayed jobs are due.
+    due: Vec<(Instant, JobIndex)>,
     waiting: VecDeque<oneshot::Sender<Option<JobPayload>>>,
     stops: Stops,
     events: mpsc::Sender<JobEvent>,
@@ -78,6 +83,7 @@ impl Owner {
             runs: IndexMap::new(),
             latest: Vec::new(),
             queue: VecDeque::new(),
+            due: Vec::new(),
             waiting: VecDeque::new(),
             stops,
             events,
@@ -111,6 +117,10 @@ impl Owner {
                 () = signals.cancel.cancelled(), if !is_canceled => {
                     is_canceled = true;
                     self.step(Event::Cancel).await;
+                }
+                job = next_due(&self.due) => {
+                    self.due.retain(|(_, other)| *other != job);
+                    self.step(Event::Due(job)).await;
                 }
                 request = requests.recv() => match request {
                     Some(request) => self.serve(request).await,
@@ -182,9 +192,16 @@ impl Owner {
                 self.emit(JobEvent::Waiting { job: id, status: JobStatus::Pending }).await;
             }
             Command::Hold(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Manual }).await,
+            Command::Queue(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::WaitingForResource }).await,
+            Command::Delay(job) => {
+                let delay = Duration::from_secs(self.pipeline.jobs[job].start_in_secs.unwrap_or_default());
+                self.due.push((Instant::now() + delay, job));
+                self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Scheduled }).await;
+            }
             Command::Stop(job) => self.stops.of(self.latest[job]).cancel.cancel(),
             Command::Close { job, status, is_allowed_to_fail } => {
                 self.queue.retain(|queued| *queued != job);
+                self.due.retain(|(_, delayed)| *delayed != job);
                 self.close(self.latest[job], status, is_allowed_to_fail, None).await;
             }
             Command::Retry(job) => self.retry(job).await,
@@ -206,12 +223,24 @@ impl Owner {
     }
 
     async fn close(&mut self, id: JobId, status: JobStatus, is_allowed_to_fail: bool, retried_as: Option<JobId>) {
-        let outcome = JobOutcome { retried_as, ..self.outcome(id, status, is_allowed_to_fail) };
+        let coverage = if status == JobStatus::Success { self.coverage(id).await } else { None };
+        let outcome = JobOutcome { retried_as, coverage, ..self.outcome(id, status, is_allowed_to_fail) };
         let run = &mut self.runs[&id];
         run.trace = None;
         run.outcome = Some(outcome.clone());
         let event = if status == JobStatus::Skipped { JobEvent::Waiting { job: id, status } } else { JobEvent::Finished(outcome) };
         self.emit(event).await;
+    }
+
+    /// Looks for the percentage of covered code at the end of what the job printed.
+    async fn coverage(&self, id: JobId) -> Option<f64> {
+        let coverage = self.pipeline.jobs[self.runs[&id].job].coverage.clone()?;
+        let mut trace = File::open(self.jobs.trace(id)).await.ok()?;
+        let length = trace.metadata().await.ok()?.len();
+        trace.seek(SeekFrom::Start(length.saturating_sub(COVERAGE_SIZE_BYTES))).await.ok()?;
+        let mut bytes = Vec::new();
+        trace.read_to_end(&mut bytes).await.ok()?;
+        coverage.find(&String::from_utf8_lossy(&bytes))
     }
 
     fn outcome(&self, id: JobId, status: JobStatus, allowed_to_fail: bool) -> JobOutcome {
@@ -227,6 +256,7 @@ impl Owner {
             exit_code: run.exit_code.filter(|_| has_failed),
             allowed_to_fail,
             retried_as: None,
+            coverage: None,
             duration: run.started.map_or(Duration::ZERO, |started| started.elapsed()),
         }
     }
@@ -402,6 +432,17 @@ impl Owner {
             report => artifacts.reports.iter().any(|known| known.kind == report),
         });
         if is_expected { Ok(()) } else { Err(RunError::UnexpectedArtifact { job: access.job, artifact_type: artifact_type.to_owned() }) }
+    }
+}
+
+/// Waits until the first delayed job is due; without any, for ever.
+async fn next_due(due: &[(Instant, JobIndex)]) -> JobIndex {
+    match due.iter().min() {
+        Some((time, job)) => {
+            tokio::time::sleep_until((*time).into()).await;
+            *job
+        }
+        None => std::future::pending().await,
     }
 }
 

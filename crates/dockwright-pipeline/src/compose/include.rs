@@ -22,6 +22,7 @@ use crate::{
     keyword::Reader,
     loader::{Component, LoadErrorKind, Loaded, Loader, Place, Request},
     pipeline::PipelineContext,
+    repository::Repository,
     source::{SourceId, Sources, Span},
     yaml::{self, Document, Entry, Map, Node, Value},
 };
@@ -46,7 +47,8 @@ pub(super) fn read(
         Ok(loaded) => {
             let source = sources.add(path, loaded.text.as_str());
             let given = Given::by_starter(&context.inputs, sources, problems);
-            let mut includer = Includer { loader, variables, sources, problems, stack: Vec::new(), count: 0, total_bytes: 0 };
+            let repository = context.repository.as_deref();
+            let mut includer = Includer { loader, variables, repository, sources, problems, stack: Vec::new(), count: 0, total_bytes: 0 };
             includer.file(source, &request, &loaded, &given)
         }
         Err(error) => {
@@ -64,6 +66,7 @@ pub(super) fn read(
 struct Includer<'a> {
     loader: &'a dyn Loader,
     variables: IndexMap<String, String>,
+    repository: Option<&'a dyn Repository>,
     sources: &'a mut Sources,
     problems: &'a mut Vec<Diagnostic>,
     /// Files that are being read, the outermost first.

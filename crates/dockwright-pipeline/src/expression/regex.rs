@@ -23,6 +23,11 @@ impl Pattern {
         self.regex.is_match(text)
     }
 
+    /// Returns the text of the last match.
+    pub(crate) fn last_match<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.regex.find_iter(text).last().map(|found| found.as_str())
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.source
     }
@@ -44,6 +49,13 @@ pub(crate) fn compile(literal: &str) -> Result<Pattern, String> {
         .build()
         .map_err(|error| last_line(&error.to_string()))?;
     Ok(Pattern { source: literal.to_owned(), regex })
+}
+
+/// Compiles a pattern without slashes and flags.
+pub(crate) fn compile_plain(text: &str) -> Result<Pattern, String> {
+    let regex =
+        RegexBuilder::new(&translate(text)).size_limit(PATTERN_SIZE_BYTES).build().map_err(|error| last_line(&error.to_string()))?;
+    Ok(Pattern { source: text.to_owned(), regex })
 }
 
 /// The crate's syntax errors draw the pattern over several lines; the reason is in the last.

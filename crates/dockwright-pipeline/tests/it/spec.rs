@@ -1,8 +1,9 @@
 //! The specification of the keywords, `resources/spec/*.md`, checked example by example.
 //!
 //! An example is a block of YAML. What comes of it is written in a block `jobs` after it, and problems as comments in the lines that have
-//! them: `# error: code` or `# warning: code`. Words after `yaml` set the branch (`branch=dev`), variables of the pipeline (`A=1`) or its
-//! inputs (`input.a=1`). A block with `file=NAME` is another file, which the next example may include.
+//! them: `# error: code` or `# warning: code`. Words after `yaml` set the branch (`branch=dev`), the tag or the event, the paths that
+//! changed or exist (`changed=a,b`, `files=a,b`), variables of the pipeline (`A=1`) or its inputs (`input.a=1`). A block with `file=NAME`
+//! is another file, which the next example may include.
 //! With `UPDATE_EXPECT` set, the blocks `jobs` are written anew; comments are not.
 
 use std::{fs, path::Path};
@@ -60,10 +61,16 @@ fn rewritten(page: &str) -> String {
 fn evaluated(example: &str, mut files: IndexMap<String, String>, settings: &str) -> String {
     let mut context = Context::push("main");
     for (key, value) in settings.split_whitespace().filter_map(|setting| setting.split_once('=')) {
-        context = match key.strip_prefix("input.") {
-            Some(input) => context.with_input(input, value),
-            None if key == "branch" => Context::push(value),
-            None => context.with(key, value),
+        context = match key {
+            "branch" => Context::push(value),
+            "tag" => Context::tag(value),
+            "event" => context.event(value),
+            "changed" => context.changed(value),
+            "files" => context.with_files(value),
+            _ => match key.strip_prefix("input.") {
+                Some(input) => context.with_input(input, value),
+                None => context.with(key, value),
+            },
         };
     }
     files.insert(".gitlab-ci.yml".to_owned(), example.to_owned());

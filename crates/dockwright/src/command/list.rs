@@ -1,6 +1,6 @@
 //! `dockwright list`.
 
-use dockwright_pipeline::{AllowFailure, Job, Pipeline};
+use dockwright_pipeline::{AllowFailure, Job};
 use serde::Serialize;
 
 use crate::{
@@ -70,15 +70,8 @@ fn width<'a>(column: impl Iterator<Item = &'a str>, title: &str) -> usize {
 }
 
 fn say_left_out(loaded: &LoadedPipeline, streams: Streams) {
-    let is_left_out = |name: &&str| in_no_pipeline(&loaded.pipeline, name);
-    let left_out: Vec<&str> = loaded.config.job_names().filter(is_left_out).collect();
+    let left_out: Vec<&str> = loaded.config.job_names().filter(|name| loaded.pipeline.job(name).is_none()).collect();
     if !left_out.is_empty() {
         streams.say(format!("left out by their rules: {}", left_out.join(", ")));
     }
-}
-
-/// `parallel` makes several jobs of one name: `test 1/3`.
-fn in_no_pipeline(pipeline: &Pipeline, name: &str) -> bool {
-    let is_part = |job: &Job| job.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
-    !pipeline.jobs.iter().any(is_part)
 }

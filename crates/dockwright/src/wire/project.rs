@@ -22,6 +22,10 @@ pub(crate) struct LoadedPipeline {
     pub(crate) config: Config,
     /// Absent when something that was to be included is not here.
     pub(crate) merged: Option<Merged>,
+    /// What it was evaluated for.
+    pub(crate) context: PipelineContext,
+    /// The configuration could be understood, whatever its rules make of it.
+    pub(crate) is_understood: bool,
     pub(crate) pipeline: Pipeline,
     /// What the problems' places refer to.
     pub(crate) sources: Sources,
@@ -48,6 +52,13 @@ impl LoadedPipeline {
             (None, Some(tag)) => project.stand_on_tag(tag).map_err(explain)?,
             (None, None) => {}
         }
+        if settings.event == Event::MergeRequest {
+            let target = settings.target_branch.clone().unwrap_or_else(|| project.default_branch.clone());
+            project.stand_on_merge_request(&target).map_err(explain)?;
+        }
+        if let Some(reference) = &settings.changes_base {
+            project.compare_changes_with(reference).map_err(explain)?;
+        }
         let trigger = trigger(settings);
         let context: PipelineContext = context(&project, &trigger, registry);
         let file = settings.file.to_string_lossy();
@@ -59,7 +70,8 @@ impl LoadedPipeline {
         };
         let mut problems = parsed.problems;
         let mut pipeline = Pipeline::default();
-        if !has_errors(&problems) {
+        let is_understood = !has_errors(&problems);
+        if is_understood {
             let (evaluated, more) = evaluate(&parsed.config, &context);
             pipeline = evaluated;
             problems.extend(more);
@@ -67,7 +79,7 @@ impl LoadedPipeline {
         let is_empty = problems.iter().any(|problem| problem.code == EMPTY);
         problems.retain(|problem| problem.code != EMPTY);
         let (config, merged, sources) = (parsed.config, parsed.merged, parsed.sources);
-        Ok(Self { is_empty, project, trigger, config, merged, pipeline, sources, problems })
+        Ok(Self { is_empty, is_understood, context, project, trigger, config, merged, pipeline, sources, problems })
     }
 
     /// Prints what is wrong; an error among it is the end.
@@ -115,6 +127,7 @@ fn trigger(settings: &ProjectSettings) -> Trigger {
         Event::Schedule => "schedule",
         Event::Api => "api",
         Event::Trigger => "trigger",
+        Event::MergeRequest => "merge_request_event",
     };
     let given = settings.variables.iter().map(|variable| GivenVariable {
         key: variable.key.clone(),

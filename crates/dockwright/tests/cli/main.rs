@@ -2,6 +2,7 @@
 //! connected. Jobs run in the shell, so these tests need only git and bash.
 
 mod common;
+mod explain;
 mod includes;
 mod output;
 mod problems;

@@ -33,6 +33,27 @@ fn the_named_job_brings_what_it_needs_and_no_more() {
 }
 
 #[test]
+fn coverage_is_in_the_summary_and_delayed_jobs_need_not_be_waited_for() {
+    let configuration = "
+one:
+  script: [echo TOTAL 81.5% of lines]
+  coverage: '/TOTAL \\d+\\.\\d+%/'
+late:
+  stage: deploy
+  script: [echo from-late]
+  when: delayed
+  start_in: 1 hour
+";
+    let project = Project::new(configuration);
+    let printed = project.output(&["run", "--delayed", "now"]).ended_with(0);
+    assert!(printed.stderr.contains("passed  coverage 81.5%"), "{}", printed.stderr);
+    assert!(printed.stdout.contains("from-late"), "{}", printed.stdout);
+    let printed = project.output(&["run", "--delayed", "skip"]).ended_with(0);
+    assert!(!printed.stdout.contains("from-late"), "{}", printed.stdout);
+    assert!(project.output(&["run", "late"]).ended_with(0).stdout.contains("from-late"));
+}
+
+#[test]
 fn json_is_one_event_per_line() {
     let project = Project::new("bad:\n  script:\n    - echo hello\n    - exit 3\n");
     let printed = project.output(&["run", "--json"]).ended_with(1);

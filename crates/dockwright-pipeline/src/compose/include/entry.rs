@@ -117,10 +117,14 @@ impl Includer<'_> {
     fn rules_hold(&mut self, map: &Map) -> bool {
         let Some(rules) = map.get("rules").filter(|entry| !entry.value.is_null()) else { return true };
         let rules = keyword::rules::read_include_rules(&mut Reader::new(self.problems), &rules.value);
-        rules
-            .iter()
-            .find(|rule| rule.condition.as_ref().is_none_or(|condition| condition.is_true(self.variables())))
-            .is_some_and(|rule| !rule.is_never())
+        let scope = keyword::rules::Scope { variables: self.variables(), repository: self.repository };
+        match keyword::rules::first_match(&rules, &scope) {
+            Ok(rule) => rule.is_some_and(|rule| !rule.is_never()),
+            Err(problem) => {
+                self.problems.push(problem);
+                false
+            }
+        }
     }
 
     fn inputs(&mut self, map: &Map) -> Option<Map> {
