@@ -46,8 +46,8 @@ pub use explain::{ClauseTrace, Explanation, Origin, PolicyTrace, RuleTrace, Vari
 pub use keyword::coverage::Coverage;
 pub use loader::{LoadError, Loader};
 pub use pipeline::{
-    AllowFailure, Artifacts, Cache, CacheKey, Environment, Image, Job, KeepWhen, Need, Node, Pipeline, PipelineContext, Report, Retry,
-    Variable, When,
+    AllowFailure, Artifacts, Bridge, Cache, CacheKey, ChildInclude, Downstream, Environment, Image, Job, KeepWhen, Need, Node, Pipeline,
+    PipelineContext, Report, Retry, Strategy, Variable, When,
 };
 pub use render::{Style, render, render_line};
 pub use repository::Repository;
