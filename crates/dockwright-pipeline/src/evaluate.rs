@@ -13,7 +13,7 @@ use crate::{
         rules::{Rule, RuleWhen, Scope, first_match},
         variables::Variables,
     },
-    pipeline::{AllowFailure, Job, Need, Pipeline, PipelineContext, When},
+    pipeline::{AllowFailure, Bridge, ChildInclude, Downstream, Job, Need, Pipeline, PipelineContext, When},
     variables::{ExpandableVariable, expand_blank, expand_existing, sort_and_expand},
 };
 
@@ -194,6 +194,7 @@ impl<'a> Evaluation<'a> {
             tags: config.tags.iter().map(|tag| expand_existing(tag, &visible)).collect(),
             interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(config.interruptible),
             environment,
+            bridge: config.bridge.as_ref().map(|bridge| expanded_bridge(bridge, &visible)),
             coverage: config.coverage.clone(),
             resource_group: config.resource_group.as_ref().map(|group| expand_blank(group, &visible)),
         })
@@ -217,6 +218,21 @@ impl<'a> Evaluation<'a> {
         let name: String = name.trim().chars().take(MAX_NAME_CHARS).collect();
         (!name.is_empty()).then_some(name)
     }
+}
+
+/// Paths of child pipelines may hold variables.
+fn expanded_bridge(bridge: &Bridge, variables: &IndexMap<String, String>) -> Bridge {
+    let mut bridge = bridge.clone();
+    match &mut bridge.downstream {
+        Downstream::Project(path) => *path = expand_blank(path, variables),
+        Downstream::Child(includes) => {
+            for include in includes {
+                let (ChildInclude::Local(path) | ChildInclude::Artifact { path, .. }) = include;
+                *path = expand_blank(path, variables);
+            }
+        }
+    }
+    bridge
 }
 
 /// Variables of a job must not refer to each other in a circle.

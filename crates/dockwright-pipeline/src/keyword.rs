@@ -22,6 +22,7 @@ pub(crate) mod rules;
 pub(crate) mod script;
 pub(crate) mod server_side;
 pub(crate) mod start_in;
+pub(crate) mod trigger;
 pub(crate) mod unsupported;
 pub(crate) mod variables;
 pub(crate) mod workflow;

@@ -75,8 +75,57 @@ pub struct Job {
     pub environment: Option<Environment>,
     /// Finds the percentage of covered code in the trace.
     pub coverage: Option<Coverage>,
+    /// It starts another pipeline instead of a script.
+    pub bridge: Option<Bridge>,
     /// At most one job of a group runs at a time. Expanded.
     pub resource_group: Option<String>,
+}
+
+/// `trigger`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    pub downstream: Downstream,
+    /// Absent: the job succeeds when the pipeline is made.
+    pub strategy: Option<Strategy>,
+    /// The variables of the job are those that the pipeline is started with.
+    pub yaml_variables: bool,
+    /// So are those that this pipeline was started with.
+    pub pipeline_variables: bool,
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        Self { downstream: Downstream::Child(Vec::new()), strategy: None, yaml_variables: true, pipeline_variables: false }
+    }
+}
+
+/// The pipeline that a bridge starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Downstream {
+    /// Of the same project and commit, from other files.
+    Child(Vec<ChildInclude>),
+    /// Of another project, by its path.
+    Project(String),
+}
+
+/// A file of a child pipeline's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChildInclude {
+    Local(String),
+    /// A file among the artifacts of an earlier job.
+    Artifact {
+        path: String,
+        job: String,
+    },
+}
+
+/// What becomes of the job, given what becomes of the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// It waits; whatever is no success fails it.
+    Depend,
+    /// It waits, and ends as the pipeline does.
+    Mirror,
 }
 
 /// The place of a job among those made by `parallel`.

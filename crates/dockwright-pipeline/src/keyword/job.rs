@@ -14,12 +14,12 @@ use super::{
     parallel::{self, Parallel},
     present,
     rules::{self, Rule},
-    script, server_side, start_in, unsupported,
+    script, server_side, start_in, trigger, unsupported,
     variables::{self, Variables},
 };
 use crate::{
     diagnostic::Diagnostic,
-    pipeline::{AllowFailure, Artifacts, Cache, Environment, Image, Need, Node, Retry, When},
+    pipeline::{AllowFailure, Artifacts, Bridge, Cache, Environment, Image, Need, Node, Retry, When},
     source::Span,
     suggestion::nearest,
     yaml::{Entry, Map},
@@ -105,6 +105,7 @@ pub(crate) struct JobConfig {
     pub(crate) environment: Option<Environment>,
     pub(crate) resource_group: Option<String>,
     pub(crate) coverage: Option<Coverage>,
+    pub(crate) bridge: Option<Bridge>,
     /// Absent once the jobs are made.
     pub(crate) parallel: Option<Parallel>,
     pub(crate) node: Option<Node>,
@@ -123,7 +124,8 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
     let at = format!("jobs:{name}");
     check_name(reader, name, entry);
     let map = job_map(reader, name, entry)?;
-    reader.unknown_keys(&at, map, KEYS);
+    let is_bridge = present(map, "trigger").is_some();
+    reader.unknown_keys(&at, map, if is_bridge { trigger::JOB_KEYS } else { KEYS });
     unsupported::report_in_job(reader, &at, map);
     server_side::check(reader, &at, map);
     exclusive_keys(reader, &at, map);
@@ -167,6 +169,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
         tags: shared.tags.unwrap_or_default(),
         interruptible: shared.interruptible.unwrap_or(false),
         environment: present(map, "environment").and_then(|entry| environment::read(reader, &format!("{at}:environment"), &entry.value)),
+        bridge: present(map, "trigger").and_then(|entry| trigger::read(reader, &format!("{at}:trigger"), &entry.value)),
         coverage: present(map, "coverage").and_then(|entry| coverage::read(reader, &format!("{at}:coverage"), &entry.value)),
         resource_group: present(map, "resource_group").and_then(|entry| resource_group(reader, &at, entry)),
         parallel: present(map, "parallel").and_then(|entry| parallel::read(reader, &format!("{at}:parallel"), &entry.value)),

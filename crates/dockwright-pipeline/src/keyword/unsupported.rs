@@ -4,11 +4,7 @@ use super::{Reader, present};
 use crate::{diagnostic::Diagnostic, yaml::Map};
 
 /// The keywords, with a way around.
-const KEYWORDS: &[(&str, &str)] = &[
-    ("trigger", "`include` the other configuration, or start it by `dockwright run` in a script"),
-    ("run", "use `script`"),
-    ("inputs", "use `variables`"),
-];
+const KEYWORDS: &[(&str, &str)] = &[("run", "use `script`"), ("inputs", "use `variables`")];
 
 /// Reports unsupported keywords of a job.
 pub(super) fn report_in_job(reader: &mut Reader<'_>, at: &str, map: &Map) {

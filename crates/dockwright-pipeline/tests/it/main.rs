@@ -193,6 +193,7 @@ fn details(job: &Job) -> Vec<String> {
     }
     details.extend(job.start_in_secs.iter().map(|secs| format!("starts after {secs} s")));
     details.extend(job.resource_group.iter().map(|group| format!("resource group {group}")));
+    details.extend(job.bridge.iter().map(|bridge| format!("{bridge:?}")));
     details.extend(job.environment.iter().map(|environment| format!("{environment:?}")));
     details
 }

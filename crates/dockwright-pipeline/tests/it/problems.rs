@@ -197,13 +197,13 @@ down: {trigger: group/project}
                |            ^^^^^^^^
                |
                = help: only jobs of the same pipeline can be needed
-            error[unsupported-keyword]: jobs:down: `trigger` is not supported yet
-              --> .gitlab-ci.yml:11:8
+            warning[not-done-locally]: jobs:down:trigger: the pipeline of `group/project` is not started locally
+              --> .gitlab-ci.yml:11:17
                |
             11 | down: {trigger: group/project}
-               |        ^^^^^^^
+               |                 ^^^^^^^^^^^^^
                |
-               = help: `include` the other configuration, or start it by `dockwright run` in a script
+               = help: the job succeeds at once, as on GitLab without `strategy`; run the other project's pipeline in a clone of it
         "#]],
     );
 }
