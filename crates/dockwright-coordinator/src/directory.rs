@@ -66,6 +66,11 @@ impl RunDirectory {
         self.pipeline_id
     }
 
+    /// Takes a number for a child pipeline; its files are kept beside those of this one.
+    pub(crate) fn next_pipeline_id(&self) -> Result<u64, DirectoryError> {
+        take_number(&self.state, "pipeline")
+    }
+
     /// Returns where [`Project::open`](crate::Project::open) is to put the sources.
     pub fn sources(&self) -> PathBuf {
         self.path.join("sources.git")

@@ -14,6 +14,10 @@ pub enum JobStatus {
     Running,
     /// Waits for somebody to start it.
     Manual,
+    /// Waits for its time.
+    Scheduled,
+    /// Waits for another job of its resource group.
+    WaitingForResource,
     Success,
     Failed,
     Canceled,
@@ -33,6 +37,8 @@ impl JobStatus {
             Self::Pending => "pending",
             Self::Running => "running",
             Self::Manual => "manual",
+            Self::Scheduled => "scheduled",
+            Self::WaitingForResource => "waiting_for_resource",
             Self::Success => "success",
             Self::Failed => "failed",
             Self::Canceled => "canceled",
@@ -76,7 +82,7 @@ impl PipelineStatus {
 pub enum JobEvent {
     /// A job is part of the run. All jobs are announced before anything starts; a retry announces a new job with the same name.
     Added { job: JobId, name: String, stage: String },
-    /// A job's state changed to `Created`, `Pending`, `Manual` or `Skipped`.
+    /// A job's state changed to one in which it does not run.
     Waiting { job: JobId, status: JobStatus },
     /// A runner took the job.
     Started { job: JobId },
@@ -101,6 +107,8 @@ pub struct JobOutcome {
     pub allowed_to_fail: bool,
     /// The job failed and runs again, under this number.
     pub retried_as: Option<JobId>,
+    /// The percentage that `coverage` found in the trace.
+    pub coverage: Option<f64>,
     /// From handing out to the end; zero for a job that did not start.
     pub duration: Duration,
 }

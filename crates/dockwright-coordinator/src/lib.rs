@@ -10,6 +10,8 @@
 
 mod project;
 
+mod include;
+
 mod directory;
 mod predefined;
 mod select;
@@ -23,7 +25,8 @@ mod schedule;
 pub use directory::{DirectoryError, RunDirectory};
 pub use dotenv::DotenvError;
 pub use event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus};
+pub use include::{IncludeOptions, Includes, LockError, LockMode, Web, WebError};
 pub use predefined::{GivenVariable, RegistryFacts, Trigger, context};
-pub use project::{Commit, GitError, OpenProjectError, Person, Project, Remote, Tree};
+pub use project::{Commit, GitError, MergeRequest, OpenProjectError, Person, Project, Remote, Tree};
 pub use run::{Access, JobSignals, PipelineRun, RunError, RunOptions, StartedRun};
-pub use select::{UnknownJobError, select, with_needed};
+pub use select::{Undelayed, UnknownJobError, select, undelay, with_needed};

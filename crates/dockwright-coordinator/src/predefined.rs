@@ -1,12 +1,12 @@
 //! GitLab's predefined variables, as far as a local run can know them.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use dockwright_pipeline::{Job, PipelineContext};
 use indexmap::IndexMap;
 use sha2::{Digest as _, Sha256};
 
-use crate::project::{NO_COMMIT, Project};
+use crate::project::{Base, MergeRequest, NO_COMMIT, Project, ProjectFiles};
 
 /// The GitLab whose behaviour is followed (`CI_SERVER_VERSION`).
 const SERVER_VERSION: [&str; 3] = ["19", "3", "0"];
@@ -37,12 +37,14 @@ pub struct Trigger {
     /// `CI_PIPELINE_SOURCE`: `push`, `web`, `schedule`, …
     pub source: String,
     pub variables: Vec<GivenVariable>,
+    /// Values for `spec:inputs` of the configuration, by name.
+    pub inputs: Vec<(String, String)>,
 }
 
 impl Default for Trigger {
     /// A push without variables.
     fn default() -> Self {
-        Self { source: "push".to_owned(), variables: Vec::new() }
+        Self { source: "push".to_owned(), variables: Vec::new(), inputs: Vec::new() }
     }
 }
 
@@ -70,6 +72,8 @@ pub fn context(project: &Project, trigger: &Trigger, registry: Option<&RegistryF
     PipelineContext {
         predefined: project_variables(project, trigger, registry),
         variables: trigger.variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())).collect(),
+        inputs: trigger.inputs.iter().cloned().collect(),
+        repository: Some(Arc::new(ProjectFiles::new(project, Base::of(project, &trigger.source)))),
     }
 }
 
@@ -79,6 +83,9 @@ pub(crate) fn project_variables(project: &Project, trigger: &Trigger, registry: 
     server(&mut variables, project);
     names(&mut variables, project);
     commit(&mut variables, project);
+    if let Some(request) = &project.merge_request {
+        merge_request(&mut variables, project, request);
+    }
     let mut set = |key: &str, value: String| variables.insert(key.to_owned(), value);
     set("CI_PIPELINE_SOURCE", trigger.source.clone());
     set("CI_CONFIG_PATH", CONFIG_PATH.to_owned());
@@ -151,7 +158,7 @@ fn commit(variables: &mut IndexMap<String, String>, project: &Project) {
     if project.is_tag {
         set("CI_COMMIT_TAG", project.ref_name.clone());
         set("CI_COMMIT_TAG_MESSAGE", project.commit.tag_message.clone().unwrap_or_default());
-    } else {
+    } else if project.merge_request.is_none() {
         set("CI_COMMIT_BRANCH", project.ref_name.clone());
     }
     set("CI_COMMIT_REF_PROTECTED", is_protected(project).to_string());
@@ -161,6 +168,36 @@ fn commit(variables: &mut IndexMap<String, String>, project: &Project) {
     set("CI_COMMIT_DESCRIPTION", description(message));
     set("CI_COMMIT_TIMESTAMP", project.commit.timestamp.clone());
     set("CI_COMMIT_AUTHOR", project.commit.author.clone());
+}
+
+/// A merge request that nobody has opened yet: the first of the project, with the commit's message.
+fn merge_request(variables: &mut IndexMap<String, String>, project: &Project, request: &MergeRequest) {
+    let remote = &project.remote;
+    let message = truncated(&project.commit.message);
+    let mut set = |key: &str, value: String| variables.insert(format!("CI_MERGE_REQUEST_{key}"), value);
+    set("ID", "1".to_owned());
+    set("IID", "1".to_owned());
+    set("REF_PATH", "refs/merge-requests/1/head".to_owned());
+    set("EVENT_TYPE", "detached".to_owned());
+    set("TITLE", message.lines().next().unwrap_or_default().to_owned());
+    set("DESCRIPTION", description(message).trim().to_owned());
+    set("DESCRIPTION_IS_TRUNCATED", "false".to_owned());
+    set("DRAFT", "false".to_owned());
+    set("SQUASH_ON_MERGE", "false".to_owned());
+    set("DIFF_ID", "1".to_owned());
+    set("DIFF_BASE_SHA", request.base_sha.clone());
+    set("SOURCE_BRANCH_NAME", project.ref_name.clone());
+    set("SOURCE_BRANCH_PROTECTED", is_protected(project).to_string());
+    set("SOURCE_BRANCH_SHA", String::new());
+    set("TARGET_BRANCH_NAME", request.target_branch.clone());
+    set("TARGET_BRANCH_PROTECTED", (request.target_branch == project.default_branch).to_string());
+    set("TARGET_BRANCH_SHA", String::new());
+    for of in ["", "SOURCE_"] {
+        set(&format!("{of}PROJECT_ID"), stable_id(&remote.path).to_string());
+        set(&format!("{of}PROJECT_PATH"), remote.path.clone());
+        set(&format!("{of}PROJECT_URL"), format!("{}/{}", remote.server_url(), remote.path));
+    }
+    variables.insert("CI_OPEN_MERGE_REQUESTS".to_owned(), format!("{}!1", remote.path));
 }
 
 /// The default branch is protected, as in a new project on GitLab.
@@ -186,9 +223,15 @@ pub(crate) fn job_variables(job: &Job) -> IndexMap<String, String> {
     let mut set = |key: &str, value: String| variables.insert(key.to_owned(), value);
     set("CI_JOB_NAME", job.name.clone());
     set("CI_JOB_NAME_SLUG", slug(&job.name));
-    set("CI_JOB_GROUP_NAME", job.name.clone());
+    set("CI_JOB_GROUP_NAME", job.group.clone());
     set("CI_JOB_STAGE", job.stage.clone());
-    set("CI_NODE_TOTAL", "1".to_owned());
+    if let Some(node) = job.node {
+        set("CI_NODE_INDEX", node.index.to_string());
+    }
+    set("CI_NODE_TOTAL", job.node.map_or(1, |node| node.total).to_string());
+    if let Some(image) = &job.image {
+        set("CI_JOB_IMAGE", image.name.clone());
+    }
     if let Some(environment) = &job.environment {
         set("CI_ENVIRONMENT_NAME", environment.name.clone());
         set("CI_ENVIRONMENT_SLUG", environment_slug(&environment.name));

@@ -6,15 +6,17 @@
 //! give the same commit.
 
 mod facts;
-mod git;
+mod files;
+pub(crate) mod git;
 mod remote;
 mod snapshot;
 
 use std::path::{Path, PathBuf};
 
-use dockwright_pipeline::{LoadError, Loader};
+use dockwright_pipeline::{LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
 
 use facts::Places;
+pub(crate) use files::{Base, ProjectFiles};
 pub use git::GitError;
 pub(crate) use git::git;
 pub use remote::Remote;
@@ -49,6 +51,18 @@ pub struct Project {
     pub default_branch: String,
     pub remote: Remote,
     pub user: Person,
+    /// The pipeline is for a merge request from the branch.
+    pub merge_request: Option<MergeRequest>,
+    /// What changed since the commit left this reference's history counts as changed by the event.
+    pub changes_base: Option<String>,
+}
+
+/// What is known of a merge request that nobody has opened yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeRequest {
+    pub target_branch: String,
+    /// Where the source branch left the target branch.
+    pub base_sha: String,
 }
 
 /// What is known of a commit.
@@ -79,6 +93,8 @@ pub enum OpenProjectError {
     NoCommit { root: PathBuf },
     #[error("the Git repository `{root}` has no working tree")]
     Bare { root: PathBuf },
+    #[error("`{reference}` is no branch, tag or commit of the Git repository `{root}` that the checked-out commit has a history with")]
+    UnknownReference { root: PathBuf, reference: String },
     /// Files that cannot be read, or a repository without a commit inside of this one.
     #[error("take the files of the working tree `{root}`")]
     WorkingTree {
@@ -104,6 +120,9 @@ impl OpenProjectError {
             Self::NoCommit { .. } => Some("commit something first: `git add --all && git commit --message 'first'`"),
             Self::Bare { .. } => Some("run Dockwright in a clone of it"),
             Self::WorkingTree { .. } => Some("name in `.gitignore` what jobs are not to see, or run what is committed with `--committed`"),
+            Self::UnknownReference { .. } => {
+                Some("`git fetch origin` brings the branches of the remote; a shallow clone needs `--unshallow`")
+            }
             Self::Git(error) => error.hint(),
             Self::Prepare { .. } => None,
         }
@@ -140,6 +159,8 @@ impl Project {
             },
             has_changes: sha != head.sha,
             user: settings.user,
+            merge_request: None,
+            changes_base: None,
             root: places.root,
             sources,
             sha,
@@ -157,6 +178,25 @@ impl Project {
     pub fn stand_on_tag(&mut self, name: &str) -> Result<(), OpenProjectError> {
         self.before_sha = NO_COMMIT.to_owned();
         self.stand_on(name, true)
+    }
+
+    /// Behaves as if a merge request of the branch into another had been opened.
+    pub fn stand_on_merge_request(&mut self, target_branch: &str) -> Result<(), OpenProjectError> {
+        let base_sha = self.branching_point(target_branch)?;
+        self.before_sha = NO_COMMIT.to_owned();
+        self.merge_request = Some(MergeRequest { target_branch: target_branch.to_owned(), base_sha });
+        Ok(())
+    }
+
+    /// Takes as changed what changed since the commit left the history of a reference.
+    pub fn compare_changes_with(&mut self, reference: &str) -> Result<(), OpenProjectError> {
+        self.changes_base = Some(self.branching_point(reference)?);
+        Ok(())
+    }
+
+    fn branching_point(&self, reference: &str) -> Result<String, OpenProjectError> {
+        files::branching_point(&self.root, &self.sources, &self.sha, reference)
+            .ok_or_else(|| OpenProjectError::UnknownReference { root: self.root.clone(), reference: reference.to_owned() })
     }
 
     fn stand_on(&mut self, name: &str, is_tag: bool) -> Result<(), OpenProjectError> {
@@ -186,21 +226,16 @@ impl Project {
     }
 }
 
-/// The files of the commit.
+/// The files of the commit, and no others.
 impl Loader for Project {
-    fn load_local(&self, path: &str) -> Result<String, LoadError> {
-        let object = format!("{}:{path}", self.sha);
-        let bytes = git(&self.sources, &["cat-file", "blob", &object]).bytes().map_err(|error| {
-            // The error does not tell a missing file from a broken one.
-            let exists = git(&self.sources, &["cat-file", "-e", &object]).bytes().is_ok();
-            if exists { LoadError::Unreadable(error.to_string()) } else { LoadError::NotFound }
-        })?;
-        String::from_utf8(bytes).map_err(|_| LoadError::Unreadable("it is not valid UTF-8".to_owned()))
+    fn load(&self, request: &Request) -> Result<Loaded, LoadError> {
+        let Request::Local { place: Place::Own, path } = request else { return Err(LoadErrorKind::NoProject.into()) };
+        let text = git::read_file(&self.sources, &self.sha, path)?;
+        Ok(Loaded { text, place: Place::Own, component: None })
     }
 
-    fn list_files(&self) -> Vec<String> {
-        let list = git(&self.sources, &["ls-tree", "-r", "-z", "--name-only", &self.sha]).text();
-        list.unwrap_or_default().split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect()
+    fn list_files(&self, place: &Place) -> Vec<String> {
+        if *place == Place::Own { git::list_files(&self.sources, &self.sha) } else { Vec::new() }
     }
 }
 

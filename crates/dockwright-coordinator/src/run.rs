@@ -4,6 +4,8 @@
 //! of runner slots share a [`PipelineRun`]; everything that happens goes, in order, to one channel of events. That channel has to be
 //! read, since requests wait while it is full.
 
+mod child;
+mod family;
 mod owner;
 
 use std::{
@@ -19,6 +21,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+use family::Family;
 
 use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},
@@ -57,6 +61,7 @@ pub struct StartedRun {
 #[derive(Debug, Clone)]
 pub struct PipelineRun {
     requests: mpsc::Sender<Request>,
+    family: Family,
     jobs: JobsDirectory,
     stops: Stops,
 }
@@ -124,6 +129,11 @@ struct Stops {
 }
 
 impl Stops {
+    /// Returns the tokens of a child pipeline: what stops the job that started it stops all of it.
+    fn of_child(&self, bridge: JobId) -> Self {
+        Self { run: self.of(bridge), jobs: Arc::clone(&self.jobs) }
+    }
+
     fn of(&self, job: JobId) -> JobSignals {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).entry(job).or_default().clone()
     }
@@ -134,35 +144,36 @@ impl PipelineRun {
     pub fn start(options: RunOptions) -> Result<StartedRun, DirectoryError> {
         let (requests, received) = mpsc::channel(REQUEST_QUEUE);
         let (sent, events) = mpsc::channel(EVENT_QUEUE);
-        let run = Self { requests, jobs: options.directory.jobs(), stops: Stops::default() };
-        let owner = owner::Owner::new(options, run.stops.clone(), sent)?;
+        let run = Self { requests, family: Family::default(), jobs: options.directory.jobs(), stops: Stops::default() };
+        let owner = owner::Owner::new(options, run.stops.clone(), sent, run.family.clone())?;
         Ok(StartedRun { run, events, result: tokio::spawn(owner.run(received)) })
     }
 
     /// Waits for the next job. `None` means that no more will come.
     pub async fn request_job(&self) -> Option<JobPayload> {
-        self.ask(|reply| Request::NextJob { reply }).await.ok().flatten()
+        self.ask(None, |reply| Request::NextJob { reply }).await.ok().flatten()
     }
 
     /// Takes a report of a job's state. Reports on a job that has ended are accepted and have no effect.
     pub async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), RunError> {
-        self.ask(|reply| Request::Update { job, update, reply }).await?
+        self.ask(Some(job), |reply| Request::Update { job, update, reply }).await?
     }
 
     /// Appends to a job's trace. `offset` is the number of bytes that came before; bytes that are there already are skipped.
     pub async fn append_trace(&self, access: &Access, offset: u64, bytes: Vec<u8>) -> Result<(), RunError> {
-        self.ask(|reply| Request::Trace { access: access.clone(), offset, bytes, reply }).await?
+        self.ask(Some(access.job), |reply| Request::Trace { access: access.clone(), offset, bytes, reply }).await?
     }
 
     /// Keeps a copy of an archive or report. Its type must be one that the job's payload asks for.
     pub async fn store_artifacts(&self, access: &Access, artifact_type: &str, filename: &str, file: &Path) -> Result<(), RunError> {
         let artifact_type = artifact_type.to_owned();
-        self.ask(|reply| Request::Expects { access: access.clone(), artifact_type: artifact_type.clone(), reply }).await??;
+        self.ask(Some(access.job), |reply| Request::Expects { access: access.clone(), artifact_type: artifact_type.clone(), reply })
+            .await??;
         let target = self.jobs.artifact(access.job, &artifact_type);
         let size = copy(file, &target).await?;
         let variables = if artifact_type == "dotenv" { read_dotenv(target).await? } else { indexmap::IndexMap::new() };
         let artifact = StoredArtifact { artifact_type, filename: filename.to_owned(), size, variables };
-        self.ask(|reply| Request::Artifact { access: access.clone(), artifact, reply }).await?
+        self.ask(Some(access.job), |reply| Request::Artifact { access: access.clone(), artifact, reply }).await?
     }
 
     /// Writes the archive of an earlier job to `to`.
@@ -195,9 +206,12 @@ impl PipelineRun {
         self.jobs.trace(job)
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, RunError> {
+    /// Asks the owner of a job, or that of the whole run.
+    async fn ask<T>(&self, job: Option<JobId>, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, RunError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(request(reply)).await.map_err(|_| RunError::Ended)?;
+        let owner = job.and_then(|job| self.family.owner(job));
+        let requests = owner.as_ref().unwrap_or(&self.requests);
+        requests.send(request(reply)).await.map_err(|_| RunError::Ended)?;
         answer.await.map_err(|_| RunError::Ended)
     }
 }

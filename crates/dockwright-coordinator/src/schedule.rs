@@ -5,9 +5,14 @@
 //!   Created ───────────────────────────────────────► Pending ───────────► Running ───────────► Success
 //!      │  │                                             ▲                    │  │                Failed
 //!      │  └──────────► Manual                           └────────────────────┘  │                Canceled
-//!      │ `when` does not hold                              failed, tries left   │
-//!      └──────────► Skipped          Created, Pending, Manual ── cancel ──► Canceled
+//!      │  │                                             ▲  failed, tries left   │
+//!      │  ├──────────► Scheduled ── its time came ──────┤                       │
+//!      │  └──────────► WaitingForResource ── its turn ──┘                       │
+//!      │ `when` does not hold                                                   │
+//!      └──────────► Skipped          whatever does not run ── cancel ──► Canceled
 //! ```
+//!
+//! A job of a resource group holds the group from being pending to its end; others of the group wait, and the first of them is next.
 //!
 //! A job in needs mode looks at the jobs it needs, any other at all jobs of earlier stages. Their states are folded into one by GitLab's
 //! rules ([`composite`]), which `when` is then compared with.
@@ -36,6 +41,8 @@ pub(crate) struct PlannedJob {
     /// Absent: all jobs of earlier stages.
     pub(crate) needs: Option<Vec<JobIndex>>,
     pub(crate) when: When,
+    /// Number of its resource group.
+    pub(crate) resource: Option<usize>,
     pub(crate) allow_failure: AllowFailure,
     pub(crate) retry: Retry,
 }
@@ -44,10 +51,13 @@ impl Plan {
     /// Plans an evaluated pipeline; jobs keep their order. Needs of jobs that are not part of it are ignored.
     pub(crate) fn new(pipeline: &Pipeline) -> Self {
         let index = |name: &str| pipeline.jobs.iter().position(|job| job.name == name);
+        let groups: Vec<&String> = pipeline.jobs.iter().filter_map(|job| job.resource_group.as_ref()).collect();
+        let resource = |group: &String| groups.iter().position(|known| *known == group);
         let jobs = pipeline.jobs.iter().map(|job| PlannedJob {
             stage: pipeline.stages.iter().position(|stage| *stage == job.stage).unwrap_or(0),
             needs: job.needs.as_ref().map(|needs| needs.iter().filter_map(|need| index(&need.job)).collect()),
             when: job.when,
+            resource: job.resource_group.as_ref().and_then(resource),
             allow_failure: job.allow_failure.clone(),
             retry: job.retry.clone(),
         });
@@ -82,6 +92,8 @@ pub(crate) enum Event {
     Started(JobIndex),
     /// A runner is done with a job.
     Ended(JobIndex, Outcome),
+    /// A delayed job has waited long enough.
+    Due(JobIndex),
     /// Somebody stops the pipeline.
     Cancel,
 }
@@ -104,6 +116,10 @@ pub(crate) enum Command {
     Retry(JobIndex),
     /// The job waits for somebody.
     Hold(JobIndex),
+    /// Say when the time of the job has come.
+    Delay(JobIndex),
+    /// The job waits for its resource group.
+    Queue(JobIndex),
     /// Tell the runner of a job to stop it.
     Stop(JobIndex),
     /// Nothing more can happen.
@@ -137,7 +153,9 @@ impl State {
     }
 
     fn is_active(&self) -> bool {
-        self.jobs.iter().any(|job| matches!(job.status, JobStatus::Pending | JobStatus::Running))
+        self.jobs
+            .iter()
+            .any(|job| matches!(job.status, JobStatus::Pending | JobStatus::Running | JobStatus::Scheduled | JobStatus::WaitingForResource))
     }
 }
 
@@ -148,6 +166,7 @@ pub(crate) fn next(state: &State, event: Event) -> (State, Vec<Command>) {
         Event::Begin => {}
         Event::Started(job) => step.start(job),
         Event::Ended(job, outcome) => step.end(job, &outcome),
+        Event::Due(job) => step.due(job),
         Event::Cancel => step.cancel(),
     }
     step.settle();
@@ -166,6 +185,37 @@ impl Step {
         }
     }
 
+    fn due(&mut self, job: JobIndex) {
+        if self.state.jobs[job].status == JobStatus::Scheduled {
+            self.enqueue(job);
+        }
+    }
+
+    /// Makes a job pending, unless another job of its group holds the resource.
+    fn enqueue(&mut self, job: JobIndex) {
+        let plan = self.state.plan.clone();
+        let holds = |other: &JobIndex| {
+            plan.jobs[*other].resource == plan.jobs[job].resource
+                && matches!(self.state.jobs[*other].status, JobStatus::Pending | JobStatus::Running)
+        };
+        let is_held = plan.jobs[job].resource.is_some() && (0..plan.jobs.len()).any(|other| holds(&other));
+        self.state.jobs[job].status = if is_held { JobStatus::WaitingForResource } else { JobStatus::Pending };
+        self.commands.push(if is_held { Command::Queue(job) } else { Command::Enqueue(job) });
+    }
+
+    /// Gives the resource of a job that ended to the first that waits for it.
+    fn release(&mut self, ended: JobIndex) {
+        let plan = self.state.plan.clone();
+        let waits = |other: &JobIndex| {
+            plan.jobs[*other].resource == plan.jobs[ended].resource && self.state.jobs[*other].status == JobStatus::WaitingForResource
+        };
+        if plan.jobs[ended].resource.is_some()
+            && let Some(following) = (0..plan.jobs.len()).find(waits)
+        {
+            self.enqueue(following);
+        }
+    }
+
     fn end(&mut self, job: JobIndex, outcome: &Outcome) {
         let planned = self.state.plan.clone();
         let planned = &planned.jobs[job];
@@ -174,10 +224,10 @@ impl Step {
             return;
         }
         if current.is_canceling {
-            return self.close(job, JobStatus::Canceled);
+            return self.close_run(job, JobStatus::Canceled);
         }
         let Outcome::Failed { reason, exit_code } = outcome else {
-            return self.close(job, JobStatus::Success);
+            return self.close_run(job, JobStatus::Success);
         };
         if current.tries <= planned.retry.max && is_retried(&planned.retry, *reason, *exit_code) {
             current.tries += 1;
@@ -187,7 +237,7 @@ impl Step {
         }
         current.is_allowed_to_fail = planned.allow_failure.allows(*exit_code);
         let is_fatal = !current.is_allowed_to_fail;
-        self.close(job, JobStatus::Failed);
+        self.close_run(job, JobStatus::Failed);
         if is_fatal && self.state.plan.cancel_on_failure {
             self.cancel();
         }
@@ -197,7 +247,9 @@ impl Step {
     fn cancel(&mut self) {
         for job in 0..self.state.jobs.len() {
             match self.state.jobs[job].status {
-                JobStatus::Created | JobStatus::Pending | JobStatus::Manual => self.close(job, JobStatus::Canceled),
+                JobStatus::Created | JobStatus::Pending | JobStatus::Manual | JobStatus::Scheduled | JobStatus::WaitingForResource => {
+                    self.close(job, JobStatus::Canceled);
+                }
                 JobStatus::Running if !self.state.jobs[job].is_canceling => {
                     self.state.jobs[job].is_canceling = true;
                     self.commands.push(Command::Stop(job));
@@ -211,6 +263,12 @@ impl Step {
         self.state.jobs[job].status = status;
         let is_allowed_to_fail = self.state.jobs[job].is_allowed_to_fail && matches!(status, JobStatus::Failed | JobStatus::Canceled);
         self.commands.push(Command::Close { job, status, is_allowed_to_fail });
+    }
+
+    /// Closes a job that ran, and lets the next of its group run.
+    fn close_run(&mut self, job: JobIndex, status: JobStatus) {
+        self.close(job, status);
+        self.release(job);
     }
 
     /// Moves created jobs on until nothing changes.
@@ -244,9 +302,11 @@ impl Step {
         } else if planned.when == When::Manual {
             self.state.jobs[job].status = JobStatus::Manual;
             self.commands.push(Command::Hold(job));
+        } else if planned.when == When::Delayed {
+            self.state.jobs[job].status = JobStatus::Scheduled;
+            self.commands.push(Command::Delay(job));
         } else {
-            self.state.jobs[job].status = JobStatus::Pending;
-            self.commands.push(Command::Enqueue(job));
+            self.enqueue(job);
         }
         true
     }
@@ -282,7 +342,9 @@ enum Mode {
 
 fn runs_after(when: When, previous: Completed, mode: Mode) -> bool {
     match when {
-        When::OnSuccess | When::Manual => previous == Completed::Success || (previous == Completed::Skipped && mode == Mode::Stage),
+        When::OnSuccess | When::Manual | When::Delayed => {
+            previous == Completed::Success || (previous == Completed::Skipped && mode == Mode::Stage)
+        }
         When::OnFailure => previous == Completed::Failed,
         When::Always => previous != Completed::Canceled,
     }
@@ -310,7 +372,7 @@ impl Member {
 
 /// Folds the states of several jobs into one, by GitLab's list of rules, in its order.
 fn composite(members: &[Member], mode: Mode) -> JobStatus {
-    use JobStatus::{Canceled, Created, Failed, Manual, Pending, Running, Skipped, Success};
+    use JobStatus::{Canceled, Created, Failed, Manual, Pending, Running, Scheduled, Skipped, Success, WaitingForResource};
     use Member::{Ignored, Plain, Warning};
     let any = |wanted: &[Member]| members.iter().any(|member| wanted.contains(member));
     let only = |wanted: &[Member]| members.iter().all(|member| wanted.contains(member));
@@ -327,8 +389,12 @@ fn composite(members: &[Member], mode: Mode) -> JobStatus {
         Pending
     } else if any(&[Plain(Running), Plain(Pending)]) {
         Running
+    } else if any(&[Plain(WaitingForResource)]) {
+        WaitingForResource
     } else if any(&[Plain(Manual)]) {
         Manual
+    } else if any(&[Plain(Scheduled)]) {
+        Scheduled
     } else if any(&[Plain(Created)]) {
         Running
     } else {
@@ -352,7 +418,12 @@ impl Completed {
             JobStatus::Failed => Some(Self::Failed),
             JobStatus::Canceled => Some(Self::Canceled),
             JobStatus::Skipped => Some(Self::Skipped),
-            JobStatus::Created | JobStatus::Pending | JobStatus::Running | JobStatus::Manual => None,
+            JobStatus::Created
+            | JobStatus::Pending
+            | JobStatus::Running
+            | JobStatus::Manual
+            | JobStatus::Scheduled
+            | JobStatus::WaitingForResource => None,
         }
     }
 }
@@ -361,7 +432,7 @@ fn pipeline_status(status: JobStatus) -> PipelineStatus {
     match status {
         JobStatus::Created => PipelineStatus::Created,
         JobStatus::Pending => PipelineStatus::Pending,
-        JobStatus::Running => PipelineStatus::Running,
+        JobStatus::Running | JobStatus::Scheduled | JobStatus::WaitingForResource => PipelineStatus::Running,
         JobStatus::Success => PipelineStatus::Success,
         JobStatus::Failed => PipelineStatus::Failed,
         JobStatus::Canceled => PipelineStatus::Canceled,

@@ -1,6 +1,6 @@
 //! Running some jobs of a pipeline only.
 
-use dockwright_pipeline::{Pipeline, When};
+use dockwright_pipeline::{AllowFailure, Pipeline, When};
 
 /// A job that cannot be selected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,7 @@ pub fn select(pipeline: &Pipeline, names: &[String]) -> Result<Pipeline, Unknown
     let mut selected = pipeline.clone();
     selected.jobs.retain(|job| names.contains(&job.name));
     for job in &mut selected.jobs {
-        if matches!(job.when, When::Manual | When::OnFailure) {
+        if matches!(job.when, When::Manual | When::OnFailure | When::Delayed) {
             job.when = When::OnSuccess;
         }
         if let Some(needs) = &mut job.needs {
@@ -38,6 +38,29 @@ pub fn select(pipeline: &Pipeline, names: &[String]) -> Result<Pipeline, Unknown
     }
     selected.stages.retain(|stage| selected.jobs.iter().any(|job| job.stage == *stage));
     Ok(selected)
+}
+
+/// What becomes of delayed jobs instead of waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undelayed {
+    /// They start like other jobs.
+    Start,
+    /// They wait for somebody who does not come; what needs them is skipped.
+    Skip,
+}
+
+/// Lets no job of a pipeline wait for a time.
+pub fn undelay(pipeline: &mut Pipeline, undelayed: Undelayed) {
+    for job in pipeline.jobs.iter_mut().filter(|job| job.when == When::Delayed) {
+        job.start_in_secs = None;
+        match undelayed {
+            Undelayed::Start => job.when = When::OnSuccess,
+            Undelayed::Skip => {
+                job.when = When::Manual;
+                job.allow_failure = AllowFailure::Always;
+            }
+        }
+    }
 }
 
 /// Adds to the named jobs all that they need, directly or not: their needs, or everything in earlier stages.
@@ -92,6 +115,17 @@ e: {stage: deploy, script: x}
         assert_eq!(left, [("b", When::OnSuccess, None), ("d", When::OnSuccess, Some(0))]);
         assert_eq!(selected.stages, ["build", "deploy"]);
         assert_eq!(select(&pipeline(), &names(&["x"])).expect_err("no such job").name, "x");
+    }
+
+    #[test]
+    fn delayed_jobs_need_not_be_waited_for() {
+        let mut delayed = pipeline();
+        delayed.jobs[0].when = When::Delayed;
+        let mut skipped = delayed.clone();
+        undelay(&mut delayed, Undelayed::Start);
+        assert_eq!(delayed.jobs[0].when, When::OnSuccess);
+        undelay(&mut skipped, Undelayed::Skip);
+        assert_eq!((skipped.jobs[0].when, &skipped.jobs[0].allow_failure), (When::Manual, &AllowFailure::Always));
     }
 
     #[test]

@@ -4,17 +4,26 @@
 
 mod extends;
 mod include;
+mod inputs;
+mod interpolation;
 mod reference;
 
 use std::sync::Arc;
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, has_errors},
     loader::Loader,
     pipeline::PipelineContext,
     source::Sources,
-    yaml::{Map, Node, Value},
+    yaml::{Entry, Map, Node, Value},
 };
+
+/// A configuration as one tree.
+pub(crate) struct Composed {
+    pub(crate) root: Map,
+    /// Something that was to be included is not here, so other parts may miss it.
+    pub(crate) is_incomplete: bool,
+}
 
 /// Reads the file at `path` and everything it includes. Returns nothing when the file cannot be understood at all.
 pub(crate) fn compose(
@@ -23,10 +32,11 @@ pub(crate) fn compose(
     context: &PipelineContext,
     sources: &mut Sources,
     problems: &mut Vec<Diagnostic>,
-) -> Option<Map> {
+) -> Option<Composed> {
     let merged = include::read(path, loader, context, sources, problems)?;
+    let is_incomplete = has_errors(problems);
     let extended = extends::resolve(&merged, problems);
-    Some(reference::resolve(extended, problems))
+    Some(Composed { root: reference::resolve(extended, problems), is_incomplete })
 }
 
 /// Merges two values: mappings key by key, anything else is replaced by the later value.
@@ -39,12 +49,21 @@ fn merge(base: &Arc<Node>, over: &Arc<Node>) -> Arc<Node> {
 
 fn merge_maps(base: &Map, over: &Map) -> Map {
     let mut merged = base.clone();
-    for (key, entry) in over {
-        let mut entry = entry.clone();
-        if let Some(earlier) = base.get(key) {
-            entry.value = merge(&earlier.value, &entry.value);
-        }
-        merged.insert(key.clone(), entry);
-    }
+    merge_into(&mut merged, over);
     merged
+}
+
+/// Merges without copying what is there already: many files are merged into one.
+fn merge_into(base: &mut Map, over: &Map) {
+    for (key, entry) in over {
+        match base.get_mut(key) {
+            Some(earlier) => {
+                let value = merge(&earlier.value, &entry.value);
+                *earlier = Entry { value, ..entry.clone() };
+            }
+            None => {
+                base.insert(key.clone(), entry.clone());
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use crate::{
     diagnostic::Diagnostic,
     keyword::{job::JobConfig, job::Jobs, root, variables::Variables, workflow::Workflow},
     loader::Loader,
+    merged::Merged,
     pipeline::{Need, PipelineContext},
     source::Sources,
     suggestion::did_you_mean,
@@ -26,6 +27,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default)]
 pub struct Parsed {
     pub config: Config,
+    /// Absent when something that it consists of is not here.
+    pub merged: Option<Merged>,
     /// The files that were read; the places of problems refer to them.
     pub sources: Sources,
     pub problems: Vec<Diagnostic>,
@@ -34,13 +37,28 @@ pub struct Parsed {
 /// Reads the configuration at `path`. The context's variables decide about `include`.
 pub fn parse(path: &str, loader: &dyn Loader, context: &PipelineContext) -> Parsed {
     let mut parsed = Parsed::default();
-    let Some(root) = compose::compose(path, loader, context, &mut parsed.sources, &mut parsed.problems) else {
+    let Some(composed) = compose::compose(path, loader, context, &mut parsed.sources, &mut parsed.problems) else {
         return parsed;
     };
-    parsed.config = root::read(&root, &mut parsed.problems);
+    parsed.merged = (!composed.is_incomplete).then(|| Merged::new(&composed.root));
+    parsed.config = root::read(&composed.root, &mut parsed.problems);
     check(&parsed.config, &mut parsed.problems);
+    if composed.is_incomplete {
+        parsed.problems.retain(|problem| !MISSING_SOMETHING.contains(&problem.code));
+    }
     parsed
 }
+
+/// Problems that may come of an include that is not here, which is reported itself.
+const MISSING_SOMETHING: &[&str] = &[
+    "dependencies-unknown-job",
+    "extends-unknown",
+    "job-without-script",
+    "needs-unknown-job",
+    "no-visible-job",
+    "reference-unknown",
+    "stage-unknown",
+];
 
 impl Config {
     /// Returns all stages in order, `.pre` first and `.post` last, also those without jobs.

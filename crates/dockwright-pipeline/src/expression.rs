@@ -6,9 +6,10 @@
 mod eval;
 mod lexer;
 mod parser;
-mod regex;
+pub(crate) mod regex;
 
 pub(crate) use parser::Expression;
+pub(crate) use regex::{Pattern, compile as compile_pattern, compile_plain};
 
 /// Why a text is no expression, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 pub(crate) mod allow_failure;
 pub(crate) mod artifacts;
 pub(crate) mod cache;
+pub(crate) mod coverage;
 pub(crate) mod default;
 pub(crate) mod duration;
 pub(crate) mod environment;
@@ -12,10 +13,16 @@ pub(crate) mod image;
 pub(crate) mod inherit;
 pub(crate) mod job;
 pub(crate) mod needs;
+pub(crate) mod only;
+pub(crate) mod pages;
+pub(crate) mod parallel;
 pub(crate) mod retry;
 pub(crate) mod root;
 pub(crate) mod rules;
 pub(crate) mod script;
+pub(crate) mod server_side;
+pub(crate) mod start_in;
+pub(crate) mod trigger;
 pub(crate) mod unsupported;
 pub(crate) mod variables;
 pub(crate) mod workflow;
@@ -41,7 +48,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds a problem, unless the same place is wrong already: one mistake, one report.
-    fn report(&mut self, problem: Diagnostic) {
+    pub(crate) fn report(&mut self, problem: Diagnostic) {
         let is_known = |known: &Diagnostic| known.is_error() && known.span.is_some() && known.span == problem.span;
         if !self.problems.iter().any(is_known) {
             self.problems.push(problem);
@@ -123,7 +130,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns one of some words.
-    fn one_of<T: Copy>(&mut self, at: &str, node: &Node, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn one_of<T: Copy>(&mut self, at: &str, node: &Node, words: &[(&str, T)]) -> Option<T> {
         let found = node.as_text().and_then(|text| words.iter().find(|(word, _)| *word == text));
         if found.is_none() {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();

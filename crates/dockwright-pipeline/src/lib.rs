@@ -23,27 +23,35 @@ mod render;
 mod suggestion;
 
 mod loader;
+mod repository;
 mod yaml;
 
 mod compose;
+mod fnmatch;
 mod glob;
 
 mod config;
 mod expression;
 mod keyword;
+mod merged;
 
 mod evaluate;
+mod explain;
 mod pipeline;
 mod variables;
 
 pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
-pub use loader::{LoadError, Loader};
+pub use explain::{ClauseTrace, Explanation, Origin, PolicyTrace, RuleTrace, VariableOrigin, explain, variables_of};
+pub use keyword::coverage::Coverage;
+pub use loader::{Component, ComponentAddress, LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
+pub use merged::Merged;
 pub use pipeline::{
-    AllowFailure, Artifacts, Cache, CacheKey, Environment, Image, Job, KeepWhen, Need, Pipeline, PipelineContext, Report, Retry, Variable,
-    When,
+    AllowFailure, Artifacts, Bridge, Cache, CacheKey, ChildInclude, Downstream, Environment, Image, Job, KeepWhen, Need, Node, Pipeline,
+    PipelineContext, Report, Retry, Strategy, Variable, When,
 };
 pub use render::{Style, render, render_line};
+pub use repository::Repository;
 pub use source::{Position, Source, SourceId, Sources, Span};
 pub use variables::{CircularReference, ExpandableVariable, expand_blank, expand_existing, sort_and_expand};

@@ -1,16 +1,22 @@
 //! The evaluated pipeline: which jobs run for one ref and event, and everything that is known about them before they run.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
-use crate::source::Span;
+use crate::{keyword::coverage::Coverage, repository::Repository, source::Span};
 
 /// What a pipeline is evaluated for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PipelineContext {
     /// Predefined variables of the project and the pipeline (`CI_COMMIT_BRANCH`, `CI_PIPELINE_SOURCE`, …).
     pub predefined: IndexMap<String, String>,
     /// Variables given when the pipeline was started; they win over all of the configuration's.
     pub variables: IndexMap<String, String>,
+    /// Inputs given when the pipeline was started, for `spec:inputs` of the configuration.
+    pub inputs: IndexMap<String, String>,
+    /// What `changes` and `exists` look at. Without it, everything changed and no file exists.
+    pub repository: Option<Arc<dyn Repository>>,
 }
 
 /// Jobs that run, in the order of their stages and then of the configuration.
@@ -36,6 +42,10 @@ impl Pipeline {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     pub name: String,
+    /// The entry of the configuration that it is made of: its name, unless that has `parallel`.
+    pub group: String,
+    /// Its place among the jobs of `parallel`.
+    pub node: Option<Node>,
     pub stage: String,
     /// The job's name in the configuration.
     pub span: Span,
@@ -53,6 +63,8 @@ pub struct Job {
     /// Absent: artifacts of all jobs that it waits for.
     pub dependencies: Option<Vec<String>>,
     pub when: When,
+    /// How long a delayed job waits.
+    pub start_in_secs: Option<u64>,
     pub allow_failure: AllowFailure,
     pub artifacts: Option<Artifacts>,
     pub cache: Vec<Cache>,
@@ -61,6 +73,68 @@ pub struct Job {
     pub tags: Vec<String>,
     pub interruptible: bool,
     pub environment: Option<Environment>,
+    /// Finds the percentage of covered code in the trace.
+    pub coverage: Option<Coverage>,
+    /// It starts another pipeline instead of a script.
+    pub bridge: Option<Bridge>,
+    /// At most one job of a group runs at a time. Expanded.
+    pub resource_group: Option<String>,
+}
+
+/// `trigger`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    pub downstream: Downstream,
+    /// Absent: the job succeeds when the pipeline is made.
+    pub strategy: Option<Strategy>,
+    /// The variables of the job are those that the pipeline is started with.
+    pub yaml_variables: bool,
+    /// So are those that this pipeline was started with.
+    pub pipeline_variables: bool,
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        Self { downstream: Downstream::Child(Vec::new()), strategy: None, yaml_variables: true, pipeline_variables: false }
+    }
+}
+
+/// The pipeline that a bridge starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Downstream {
+    /// Of the same project and commit, from other files.
+    Child(Vec<ChildInclude>),
+    /// Of another project, by its path.
+    Project(String),
+}
+
+/// A file of a child pipeline's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChildInclude {
+    Local(String),
+    /// A file among the artifacts of an earlier job.
+    Artifact {
+        path: String,
+        job: String,
+    },
+}
+
+/// What becomes of the job, given what becomes of the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// It waits; whatever is no success fails it.
+    Depend,
+    /// It waits, and ends as the pipeline does.
+    Mirror,
+}
+
+/// The place of a job among those made by `parallel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// From 1 (`CI_NODE_INDEX`).
+    pub index: u32,
+    /// `CI_NODE_TOTAL`.
+    pub total: u32,
 }
 
 /// An image of a job or of a service. Names hold variables that the runner expands.
@@ -103,6 +177,8 @@ pub enum When {
     OnFailure,
     Always,
     Manual,
+    /// As `OnSuccess`, after a time.
+    Delayed,
 }
 
 impl When {
@@ -113,6 +189,7 @@ impl When {
             Self::OnFailure => "on_failure",
             Self::Always => "always",
             Self::Manual => "manual",
+            Self::Delayed => "delayed",
         }
     }
 }

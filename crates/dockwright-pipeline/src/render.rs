@@ -28,6 +28,9 @@ pub fn render(problem: &Diagnostic, sources: &Sources, style: Style) -> String {
     for snippet in snippets(problem, sources) {
         group = group.element(snippet);
     }
+    if let Some(chain) = include_chain(problem, sources) {
+        group = group.element(Level::NOTE.message(chain));
+    }
     for help in &problem.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
@@ -45,6 +48,14 @@ pub fn render_line(problem: &Diagnostic, sources: &Sources) -> String {
         Severity::Warning => "warning",
     };
     format!("{}{severity}: {} [{}]", place.unwrap_or_default(), problem.message, problem.code)
+}
+
+/// Says how the file of a problem came in, unless it is the configuration itself.
+fn include_chain(problem: &Diagnostic, sources: &Sources) -> Option<String> {
+    let chain = sources.include_chain(problem.span?.source);
+    let places: Vec<String> =
+        chain.iter().map(|span| format!("`{}` line {}", sources.get(span.source).name, sources.position(*span).line)).collect();
+    (!places.is_empty()).then(|| format!("included from {}", places.join(", from ")))
 }
 
 /// One snippet for each file with places, the primary one first.

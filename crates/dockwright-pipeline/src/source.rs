@@ -34,6 +34,8 @@ pub struct Source {
     /// Path as the user writes it, relative to the repository's root.
     pub name: String,
     pub text: String,
+    /// Where another file includes it; absent for the configuration itself.
+    pub included_at: Option<Span>,
 }
 
 /// All files that took part in a configuration, in the order they were read.
@@ -45,9 +47,23 @@ pub struct Sources {
 impl Sources {
     /// Adds a file.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> SourceId {
+        self.push(Source { name: name.into(), text: text.into(), included_at: None })
+    }
+
+    /// Adds a file that another one includes.
+    pub fn add_included(&mut self, name: impl Into<String>, text: impl Into<String>, included_at: Span) -> SourceId {
+        self.push(Source { name: name.into(), text: text.into(), included_at: Some(included_at) })
+    }
+
+    fn push(&mut self, source: Source) -> SourceId {
         let id = SourceId(u32::try_from(self.files.len()).expect("the include limit is far below 2^32"));
-        self.files.push(Source { name: name.into(), text: text.into() });
+        self.files.push(source);
         id
+    }
+
+    /// Returns the places through which a file came in, the nearest first; none for the configuration itself.
+    pub fn include_chain(&self, id: SourceId) -> Vec<Span> {
+        std::iter::successors(self.get(id).included_at, |span| self.get(span.source).included_at).collect()
     }
 
     /// Returns the file that `id` names.

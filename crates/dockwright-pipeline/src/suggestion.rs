@@ -2,10 +2,15 @@
 
 /// Returns the candidate that differs least from `name`, if it is near enough to be a slip.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(1);
+    let length = name.chars().count();
+    let limit = (length / 3).max(1);
+    let folded = |text: &str| text.to_lowercase().replace('-', "_");
+    let name = folded(name);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&name.to_lowercase().replace('-', "_"), &candidate.to_lowercase().replace('-', "_")), candidate))
+        // Names of another length are no slips; most of thousands of jobs end here.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
+        .map(|candidate| (distance(&name, &folded(candidate)), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

@@ -5,9 +5,11 @@
 
 mod composer;
 mod document;
+mod emit;
 mod node;
 mod scalar;
 
-pub(crate) use document::read;
+pub(crate) use document::{Document, read};
+pub(crate) use emit::{to_json, to_yaml};
 pub(crate) use node::{Entry, Map, Node, Value};
 pub(crate) use scalar::{Scalar, plain};

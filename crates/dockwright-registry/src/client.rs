@@ -42,6 +42,11 @@ pub struct ClientOptions {
     pub insecure: Vec<String>,
 }
 
+/// Returns a client for other parts of the web, which verifies as this one does: the machine's roots, or Mozilla's when it has none.
+pub fn web_client() -> Result<reqwest::Client, ClientError> {
+    transport::web_client()
+}
+
 /// A line of progress, in Docker's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {

@@ -11,7 +11,9 @@ pub(crate) use container::{
     EngineCommand, EngineServeArgs, ImageCommand, ImageImportArgs, ImageListArgs, ImagePullArgs, ImageRemoveArgs, RegistryCommand,
     RegistryServeArgs,
 };
-pub(crate) use pipeline::{Event, KeyValue, LintArgs, ListArgs, ProjectArgs, PullPolicy, RunArgs};
+pub(crate) use pipeline::{
+    Delayed, Event, KeyValue, LintArgs, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, VariablesArgs, WhyArgs,
+};
 
 use crate::{environment, exit_code};
 
@@ -36,6 +38,7 @@ fn after_long_help() -> String {
          dockwright run                      Run the pipeline of the repository you are in\n  \
          dockwright run build test           Run two jobs and what they need\n  \
          dockwright lint                     Check .gitlab-ci.yml\n  \
+         dockwright preview                  Show it with everything that it includes\n  \
          dockwright doctor                   Say what this machine can do, and how to mend what it cannot\n  \
          dockwright engine serve             A Docker daemon without root\n\n{}",
         exit_code::help_table()
@@ -71,6 +74,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     List(ListArgs),
     Lint(LintArgs),
+    Preview(PreviewArgs),
+    Why(WhyArgs),
+    Variables(VariablesArgs),
     /// Show and change the images that all engines of this machine share
     #[command(subcommand)]
     Image(ImageCommand),

@@ -6,9 +6,12 @@ mod engine;
 mod image;
 mod lint;
 mod list;
+mod preview;
 mod registry;
 mod run;
+mod variables;
 mod version;
+mod why;
 
 use crate::{
     cli::{Cli, Command},
@@ -28,6 +31,9 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
         Command::Run(arguments) => run::run(&arguments, &settings, streams),
         Command::List(arguments) => list::run(&arguments, &settings, streams),
         Command::Lint(arguments) => lint::run(&arguments, &settings, streams),
+        Command::Preview(arguments) => preview::run(&arguments, &settings, streams),
+        Command::Why(arguments) => why::run(&arguments, &settings, streams),
+        Command::Variables(arguments) => variables::run(&arguments, &settings, streams),
         Command::Engine(command) => engine::run(command, &settings, streams),
         Command::Registry(command) => registry::run(command, &settings, streams),
         Command::Image(command) => image::run(command, &settings, streams),

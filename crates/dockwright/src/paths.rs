@@ -86,6 +86,11 @@ impl Paths {
         self.home.join("ci/builds")
     }
 
+    /// Where included files of other projects are kept.
+    pub(crate) fn includes(&self) -> PathBuf {
+        self.cache.join("includes")
+    }
+
     /// Where `cache:` of jobs is kept.
     pub(crate) fn job_caches(&self) -> PathBuf {
         self.cache.join("jobs")

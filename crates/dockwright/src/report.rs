@@ -57,6 +57,9 @@ pub(crate) enum RunEvent {
         outcome: JobOutcome,
         #[serde(serialize_with = "as_seconds", rename = "duration_secs")]
         duration: Duration,
+        /// Percentage of covered code, where the job has `coverage` and printed it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        coverage: Option<f64>,
         /// Where the whole trace is kept.
         #[serde(skip_serializing_if = "Option::is_none")]
         trace: Option<String>,

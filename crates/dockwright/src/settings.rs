@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dockwright_coordinator::LockMode;
 use serde::Deserialize;
 
 use crate::{
-    cli::{ColorChoice, Event, GlobalArgs, KeyValue, ProjectArgs, PullPolicy, RunArgs},
+    cli::{ColorChoice, Delayed, Event, GlobalArgs, KeyValue, ProjectArgs, PullPolicy, RunArgs},
     environment,
     error::{CommandError, ErrorKind, Explain as _},
     paths::{PathInputs, Paths, absolute},
@@ -34,6 +35,17 @@ pub(crate) struct FileSettings {
     /// As `--color`.
     pub(crate) color: Option<ColorChoice>,
     pub(crate) run: RunFileSettings,
+    pub(crate) include: IncludeFileSettings,
+}
+
+/// Table `[include]` of the settings file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct IncludeFileSettings {
+    /// Address below which included projects are cloned from; without it, that of the repository's remote.
+    pub(crate) server: Option<String>,
+    /// Directories of projects by their paths, used as they lie there.
+    pub(crate) checkouts: BTreeMap<String, PathBuf>,
 }
 
 /// Table `[run]` of the settings file.
@@ -85,10 +97,15 @@ pub(crate) struct ProjectSettings {
     /// Relative to the project's root.
     pub(crate) file: PathBuf,
     pub(crate) variables: Vec<PipelineVariable>,
+    /// Values for the file's inputs by name; the last of a name counts.
+    pub(crate) inputs: Vec<(String, String)>,
+    pub(crate) lock: LockMode,
     pub(crate) committed: bool,
     pub(crate) event: Event,
     pub(crate) branch: Option<String>,
     pub(crate) tag: Option<String>,
+    pub(crate) target_branch: Option<String>,
+    pub(crate) changes_base: Option<String>,
 }
 
 /// A variable of highest precedence.
@@ -108,10 +125,19 @@ impl ProjectSettings {
             directory: absolute(typed.directory.as_deref().unwrap_or(Path::new("."))),
             file: typed.file.clone().unwrap_or_else(|| DEFAULT_PIPELINE_FILE.into()),
             variables: decide_variables(typed, file)?,
+            inputs: typed.inputs.iter().map(|KeyValue { key, value }| (key.clone(), value.clone())).collect(),
+            lock: match (typed.frozen, typed.refresh) {
+                (true, _) => LockMode::Frozen,
+                (false, true) => LockMode::Refresh,
+                (false, false) => LockMode::Extend,
+            },
             committed: typed.committed,
-            event: typed.event.unwrap_or_default(),
+            // A target is that of a merge request, whatever else is not said.
+            event: typed.event.unwrap_or(if typed.target_branch.is_some() { Event::MergeRequest } else { Event::Push }),
             branch: typed.branch.clone(),
             tag: typed.tag.clone(),
+            target_branch: typed.target_branch.clone(),
+            changes_base: typed.changes_base.clone(),
         })
     }
 }
@@ -156,6 +182,7 @@ pub(crate) struct RunSettings {
     pub(crate) concurrency: usize,
     pub(crate) engine: EngineChoice,
     pub(crate) pull: PullPolicy,
+    pub(crate) delayed: Delayed,
     pub(crate) keep_artifacts: Option<PathBuf>,
     pub(crate) report: ReportMode,
 }
@@ -174,6 +201,7 @@ impl RunSettings {
             concurrency,
             engine,
             pull: typed.pull.or(file.pull).unwrap_or_default(),
+            delayed: typed.delayed.unwrap_or_default(),
             keep_artifacts: typed.keep_artifacts.as_deref().map(absolute),
             report: ReportMode::decide(typed, streams),
         })

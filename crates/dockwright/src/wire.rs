@@ -14,6 +14,7 @@ mod pipeline_run;
 mod project;
 mod selection;
 mod stop;
+mod web;
 
 pub(crate) use builds::BuildsDirectory;
 pub(crate) use checkout::Checkout;
@@ -23,5 +24,6 @@ pub(crate) use events::{JobNames, translate};
 pub(crate) use host_process::{HostError, HostProcess, HostSettings};
 pub(crate) use pipeline_run::{RunEnd, run_pipeline};
 pub(crate) use project::LoadedPipeline;
-pub(crate) use selection::select_jobs;
+pub(crate) use selection::{no_such_job, select_jobs};
 pub(crate) use stop::{Signal, Stop};
+pub(crate) use web::WebClient;

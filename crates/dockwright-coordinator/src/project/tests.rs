@@ -1,5 +1,6 @@
 use std::fs;
 
+use dockwright_pipeline::Repository as _;
 use tempfile::TempDir;
 
 use super::*;
@@ -45,6 +46,25 @@ impl Repository {
 }
 
 #[test]
+fn several_files_are_read_by_one_process() {
+    let repository = Repository::new();
+    repository.write("a.txt", "a\nmissing\n");
+    repository.write("empty.txt", "");
+    repository.write("sub/b c.txt", "b");
+    repository.commit("files");
+    let project = repository.open(Tree::Committed);
+    let paths = ["a.txt", "none.txt", "sub", "empty.txt", "with\nline", "sub/b c.txt", "none missing"];
+    let texts = git::read_files(&project.sources, &project.sha, &paths);
+    let expected = [("a.txt", "a\nmissing\n"), ("empty.txt", ""), ("sub/b c.txt", "b")];
+    assert_eq!(texts, expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
+}
+
+fn load(project: &Project, path: &str) -> Result<String, LoadErrorKind> {
+    let request = Request::Local { place: Place::Own, path: path.to_owned() };
+    project.load(&request).map(|loaded| loaded.text).map_err(|error| error.kind)
+}
+
+#[test]
 fn the_working_tree_becomes_a_commit_and_nothing_else_changes() {
     let repository = Repository::new();
     repository.write("kept.txt", "old");
@@ -63,13 +83,13 @@ fn the_working_tree_becomes_a_commit_and_nothing_else_changes() {
     let project = repository.open(Tree::Working);
     assert_eq!(before, (repository.git(&["status", "--porcelain"]), repository.git(&["count-objects"]), repository.git(&["show-ref"])));
     assert!(project.has_changes);
-    assert_eq!(project.list_files(), [".gitignore", "kept.txt", "sub/added.txt"]);
-    assert_eq!(project.load_local("kept.txt"), Ok("new".to_owned()));
-    assert_eq!(project.load_local("ignored.txt"), Err(LoadError::NotFound));
+    assert_eq!(project.list_files(&Place::Own), [".gitignore", "kept.txt", "sub/added.txt"]);
+    assert_eq!(load(&project, "kept.txt"), Ok("new".to_owned()));
+    assert_eq!(load(&project, "ignored.txt"), Err(LoadErrorKind::NotFound));
     assert_eq!(project.sha, repository.open(Tree::Working).sha, "the same files give the same commit");
 
     let committed = repository.open(Tree::Committed);
-    assert_eq!(committed.load_local("kept.txt"), Ok("old".to_owned()));
+    assert_eq!(load(&committed, "kept.txt"), Ok("old".to_owned()));
     assert_eq!((committed.commit.message.as_str(), committed.commit.author.as_str()), ("Title\n\nBody\n", "Ada <ada@example.com>"));
 }
 
@@ -108,7 +128,7 @@ fn linked_working_trees_shallow_clones_and_directories_below_the_top() {
     repository.git(&["worktree", "add", "--quiet", "-b", "side/branch", &linked.display().to_string()]);
     fs::write(linked.join("sub/a.txt"), "3").expect("file is written");
     let project = open(&linked, "linked.git");
-    assert_eq!((project.ref_name.as_str(), project.load_local("sub/a.txt")), ("side/branch", Ok("3".to_owned())));
+    assert_eq!((project.ref_name.as_str(), load(&project, "sub/a.txt")), ("side/branch", Ok("3".to_owned())));
     assert_eq!(git(&project.sources, &["rev-parse", "refs/heads/side/branch"]).text().expect("the ref is there"), project.sha);
 
     let shallow = repository.directory.path().join("shallow");
@@ -149,6 +169,32 @@ fn branches_tags_and_remotes() {
     assert_eq!((project.ref_name.as_str(), project.is_tag), ("v1", true));
     assert_eq!(project.commit.tag_message.as_deref(), Some("The first release"));
     assert_eq!(project.before_sha, NO_COMMIT);
+}
+
+#[test]
+fn rules_learn_what_changed_and_what_exists() {
+    let repository = Repository::new();
+    repository.write("a.txt", "1");
+    repository.commit("first");
+    let files = |base: &Project| ProjectFiles::new(base, Base::of(base, "push"));
+    assert_eq!(files(&repository.open(Tree::Working)).changed_paths(), None, "a new branch");
+    repository.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
+    assert_eq!(files(&repository.open(Tree::Working)).changed_paths().as_deref(), Some(&[][..]));
+    repository.git(&["checkout", "--quiet", "-b", "topic"]);
+    repository.write("b.txt", "2");
+    repository.commit("second");
+    repository.write("c.txt", "3");
+    let mut project = repository.open(Tree::Working);
+    let topic = files(&project);
+    assert_eq!(topic.changed_paths(), None, "the remote has no such branch");
+    assert_eq!(topic.changed_since("main").as_deref(), Some(&["b.txt".to_owned(), "c.txt".to_owned()][..]));
+    assert_eq!(topic.changed_since("--all"), None);
+    assert_eq!(*topic.files(), ["a.txt", "b.txt", "c.txt"].map(str::to_owned));
+    project.stand_on_merge_request("main").expect("there is such a branch");
+    assert_eq!(files(&project).changed_paths(), topic.changed_since("main"));
+    assert!(matches!(project.stand_on_merge_request("mian"), Err(OpenProjectError::UnknownReference { .. })));
+    project.compare_changes_with("topic").expect("there is such a branch");
+    assert_eq!(files(&project).changed_paths().as_deref(), Some(&["c.txt".to_owned()][..]));
 }
 
 #[test]

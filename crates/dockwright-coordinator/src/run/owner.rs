@@ -1,5 +1,7 @@
 //! The task that owns a run.
 
+mod bridges;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -12,11 +14,12 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use tokio::{
     fs::{File, OpenOptions},
-    io::AsyncWriteExt as _,
-    sync::{mpsc, oneshot},
+    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom},
+    sync::mpsc,
+    task::JoinSet,
 };
 
-use super::{Access, Request, RunError, RunOptions, Stops, StoredArtifact};
+use super::{Access, Request, RunError, RunOptions, Stops, StoredArtifact, family::Family};
 use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},
     event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus},
@@ -24,10 +27,13 @@ use crate::{
     schedule::{self, Command, Event, JobIndex, Outcome, Plan, State},
 };
 
+/// How much of the end of a trace is searched for `coverage`.
+const COVERAGE_SIZE_BYTES: u64 = 4 * 1024 * 1024;
+
 pub(super) struct Owner {
     pipeline: Pipeline,
     facts: Arc<PayloadFacts>,
-    directory: RunDirectory,
+    directory: Arc<RunDirectory>,
     jobs: JobsDirectory,
     state: State,
     /// Every run of every job, retries too, by number.
@@ -35,11 +41,35 @@ pub(super) struct Owner {
     /// The latest run of each job of the pipeline.
     latest: Vec<JobId>,
     queue: VecDeque<JobIndex>,
-    waiting: VecDeque<oneshot::Sender<Option<JobPayload>>>,
+    /// When delayed jobs are due.
+    due: Vec<(Instant, JobIndex)>,
+    /// Jobs that start child pipelines, and are to.
+    bridges: VecDeque<JobIndex>,
+    children: JoinSet<EndedChild>,
+    /// What children said at their end.
+    ended_children: Vec<JobOutcome>,
+    family: Family,
+    descent: Descent,
     stops: Stops,
     events: mpsc::Sender<JobEvent>,
     /// Set when nothing more will happen.
     finished: Option<PipelineStatus>,
+}
+
+/// Where a pipeline stands below the first.
+struct Descent {
+    /// Number of pipelines above.
+    depth: usize,
+    /// Before the names of its jobs, so that they differ from those of other pipelines.
+    prefix: String,
+    /// Where requests about its jobs go; the first pipeline is asked otherwise.
+    requests: Option<mpsc::Sender<Request>>,
+}
+
+/// A child pipeline that has ended.
+struct EndedChild {
+    bridge: JobIndex,
+    result: PipelineResult,
 }
 
 /// One run of a job.
@@ -59,7 +89,7 @@ struct Run {
 }
 
 impl Owner {
-    pub(super) fn new(options: RunOptions, stops: Stops, events: mpsc::Sender<JobEvent>) -> Result<Self, DirectoryError> {
+    pub(super) fn new(options: RunOptions, stops: Stops, events: mpsc::Sender<JobEvent>, family: Family) -> Result<Self, DirectoryError> {
         let RunOptions { project, pipeline, trigger, registry, directory } = options;
         let facts = PayloadFacts {
             project,
@@ -69,6 +99,19 @@ impl Owner {
             pipeline_name: pipeline.name.clone(),
             created: Timestamp::now(),
         };
+        let descent = Descent { depth: 0, prefix: String::new(), requests: None };
+        Self::with_descent(pipeline, facts, Arc::new(directory), stops, events, family, descent)
+    }
+
+    fn with_descent(
+        pipeline: Pipeline,
+        facts: PayloadFacts,
+        directory: Arc<RunDirectory>,
+        stops: Stops,
+        events: mpsc::Sender<JobEvent>,
+        family: Family,
+        descent: Descent,
+    ) -> Result<Self, DirectoryError> {
         let mut owner = Self {
             state: State::new(Plan::new(&pipeline)),
             jobs: directory.jobs(),
@@ -78,7 +121,12 @@ impl Owner {
             runs: IndexMap::new(),
             latest: Vec::new(),
             queue: VecDeque::new(),
-            waiting: VecDeque::new(),
+            due: Vec::new(),
+            bridges: VecDeque::new(),
+            children: JoinSet::new(),
+            ended_children: Vec::new(),
+            family,
+            descent,
             stops,
             events,
             finished: None,
@@ -98,7 +146,11 @@ impl Owner {
         self.step(Event::Begin).await;
         let signals = self.stops.run.clone();
         let (mut is_canceled, mut is_aborted) = (false, false);
-        while self.finished.is_none() {
+        let mut arrivals = self.family.arrivals();
+        self.start_bridges().await;
+        // The runners that a child pipeline finds wait already.
+        self.hand_out().await;
+        while self.finished.is_none() || !self.children.is_empty() {
             tokio::select! {
                 biased;
                 () = signals.abort.cancelled(), if !is_aborted => {
@@ -110,14 +162,31 @@ impl Owner {
                 }
                 () = signals.cancel.cancelled(), if !is_canceled => {
                     is_canceled = true;
+                    // Those of child pipelines that nothing waits for, too.
+                    for id in &self.latest {
+                        self.stops.of(*id).cancel.cancel();
+                    }
                     self.step(Event::Cancel).await;
                 }
+                job = next_due(&self.due) => {
+                    self.due.retain(|(_, other)| *other != job);
+                    self.step(Event::Due(job)).await;
+                }
+                Some(ended) = self.children.join_next(), if !self.children.is_empty() => match ended {
+                    Ok(ended) => self.end_child(ended).await,
+                    Err(error) => tracing::error!(%error, "a child pipeline was lost"),
+                },
+                Ok(()) = arrivals.changed(), if !self.queue.is_empty() => {}
                 request = requests.recv() => match request {
                     Some(request) => self.serve(request).await,
                     // Nobody is left to run jobs or to report on them.
-                    None => self.finished = Some(PipelineStatus::Canceled),
+                    None => {
+                        self.finished = Some(PipelineStatus::Canceled);
+                        break;
+                    }
                 },
             }
+            self.start_bridges().await;
             self.hand_out().await;
         }
         self.finish().await
@@ -125,19 +194,26 @@ impl Owner {
 
     async fn finish(mut self) -> PipelineResult {
         let status = self.finished.unwrap_or(PipelineStatus::Canceled);
-        for waiting in self.waiting.drain(..) {
-            // A runner that is gone needs no answer.
-            let _ = waiting.send(None);
+        if self.descent.depth == 0 {
+            while let Some(waiting) = self.family.take_waiting() {
+                // A runner that is gone needs no answer.
+                let _ = waiting.send(None);
+            }
+            self.emit(JobEvent::PipelineFinished { status }).await;
         }
-        self.emit(JobEvent::PipelineFinished { status }).await;
         let jobs =
             self.runs.iter().map(|(id, run)| run.outcome.clone().unwrap_or_else(|| self.outcome(*id, self.state.status(run.job), false)));
-        PipelineResult { pipeline_id: self.directory.pipeline_id(), status, jobs: jobs.collect() }
+        let mut jobs: Vec<JobOutcome> = jobs.collect();
+        jobs.append(&mut self.ended_children);
+        PipelineResult { pipeline_id: self.facts.pipeline_id, status, jobs }
     }
 
     fn add_run(&mut self, job: JobIndex, retries: u8) -> Result<JobId, DirectoryError> {
         let id = self.directory.next_job_id()?;
         self.jobs.create(id)?;
+        if let Some(requests) = &self.descent.requests {
+            self.family.own(id, requests.clone());
+        }
         let run = Run {
             job,
             token: new_token(),
@@ -157,7 +233,12 @@ impl Owner {
 
     async fn announce(&self, id: JobId) {
         let job = &self.pipeline.jobs[self.runs[&id].job];
-        self.emit(JobEvent::Added { job: id, name: job.name.clone(), stage: job.stage.clone() }).await;
+        self.emit(JobEvent::Added { job: id, name: self.shown_name(job), stage: job.stage.clone() }).await;
+    }
+
+    /// Returns the name of a job among those of all pipelines of the run.
+    fn shown_name(&self, job: &Job) -> String {
+        format!("{}{}", self.descent.prefix, job.name)
     }
 
     async fn emit(&self, event: JobEvent) {
@@ -178,13 +259,25 @@ impl Owner {
             Command::Enqueue(job) => {
                 let id = self.latest[job];
                 self.runs[&id].queued = Instant::now();
-                self.queue.push_back(job);
+                if self.pipeline.jobs[job].bridge.is_some() {
+                    self.bridges.push_back(job);
+                } else {
+                    self.queue.push_back(job);
+                }
                 self.emit(JobEvent::Waiting { job: id, status: JobStatus::Pending }).await;
             }
             Command::Hold(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Manual }).await,
+            Command::Queue(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::WaitingForResource }).await,
+            Command::Delay(job) => {
+                let delay = Duration::from_secs(self.pipeline.jobs[job].start_in_secs.unwrap_or_default());
+                self.due.push((Instant::now() + delay, job));
+                self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Scheduled }).await;
+            }
             Command::Stop(job) => self.stops.of(self.latest[job]).cancel.cancel(),
             Command::Close { job, status, is_allowed_to_fail } => {
                 self.queue.retain(|queued| *queued != job);
+                self.bridges.retain(|queued| *queued != job);
+                self.due.retain(|(_, delayed)| *delayed != job);
                 self.close(self.latest[job], status, is_allowed_to_fail, None).await;
             }
             Command::Retry(job) => self.retry(job).await,
@@ -206,12 +299,24 @@ impl Owner {
     }
 
     async fn close(&mut self, id: JobId, status: JobStatus, is_allowed_to_fail: bool, retried_as: Option<JobId>) {
-        let outcome = JobOutcome { retried_as, ..self.outcome(id, status, is_allowed_to_fail) };
+        let coverage = if status == JobStatus::Success { self.coverage(id).await } else { None };
+        let outcome = JobOutcome { retried_as, coverage, ..self.outcome(id, status, is_allowed_to_fail) };
         let run = &mut self.runs[&id];
         run.trace = None;
         run.outcome = Some(outcome.clone());
         let event = if status == JobStatus::Skipped { JobEvent::Waiting { job: id, status } } else { JobEvent::Finished(outcome) };
         self.emit(event).await;
+    }
+
+    /// Looks for the percentage of covered code at the end of what the job printed.
+    async fn coverage(&self, id: JobId) -> Option<f64> {
+        let coverage = self.pipeline.jobs[self.runs[&id].job].coverage.clone()?;
+        let mut trace = File::open(self.jobs.trace(id)).await.ok()?;
+        let length = trace.metadata().await.ok()?.len();
+        trace.seek(SeekFrom::Start(length.saturating_sub(COVERAGE_SIZE_BYTES))).await.ok()?;
+        let mut bytes = Vec::new();
+        trace.read_to_end(&mut bytes).await.ok()?;
+        coverage.find(&String::from_utf8_lossy(&bytes))
     }
 
     fn outcome(&self, id: JobId, status: JobStatus, allowed_to_fail: bool) -> JobOutcome {
@@ -220,13 +325,14 @@ impl Owner {
         let has_failed = status == JobStatus::Failed;
         JobOutcome {
             job: id,
-            name: job.name.clone(),
+            name: self.shown_name(job),
             stage: job.stage.clone(),
             status,
             failure_reason: run.reason.filter(|_| has_failed),
             exit_code: run.exit_code.filter(|_| has_failed),
             allowed_to_fail,
             retried_as: None,
+            coverage: None,
             duration: run.started.map_or(Duration::ZERO, |started| started.elapsed()),
         }
     }
@@ -234,7 +340,7 @@ impl Owner {
     async fn serve(&mut self, request: Request) {
         // Whoever asked may be gone; then the answer is not missed.
         match request {
-            Request::NextJob { reply } => self.waiting.push_back(reply),
+            Request::NextJob { reply } => self.family.wait(reply),
             Request::Update { job, update, reply } => {
                 let _ = reply.send(self.update(job, update).await);
             }
@@ -256,10 +362,7 @@ impl Owner {
     /// Gives queued jobs to waiting runners.
     async fn hand_out(&mut self) {
         while !self.queue.is_empty() {
-            let Some(waiting) = self.waiting.pop_front() else { return };
-            if waiting.is_closed() {
-                continue;
-            }
+            let Some(waiting) = self.family.take_waiting() else { return };
             let job = self.queue.pop_front().expect("the queue was not empty");
             let id = self.latest[job];
             let payload = self.payload(id).await;
@@ -274,7 +377,7 @@ impl Owner {
                     self.emit(JobEvent::Started { job: id }).await;
                 }
                 Err(error) => {
-                    self.waiting.push_front(waiting);
+                    self.family.put_back(waiting);
                     self.fail_to_start(id, &error).await;
                 }
             }
@@ -329,16 +432,21 @@ impl Owner {
     }
 
     async fn fail_to_start(&mut self, id: JobId, error: &crate::GitError) {
-        let token = self.runs[&id].token.clone();
-        let text = format!("ERROR: Job failed (system failure): {error}\n").into_bytes();
-        if let Err(error) = self.trace(&Access { job: id, token }, 0, text).await {
-            tracing::error!(%error, "cannot write a job's trace");
-        }
+        self.say(id, &format!("ERROR: Job failed (system failure): {error}\n")).await;
         let run = &mut self.runs[&id];
         run.reason = Some(FailureReason::RunnerSystemFailure);
         let job = run.job;
         self.step(Event::Started(job)).await;
         self.step(Event::Ended(job, Outcome::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None })).await;
+    }
+
+    /// Writes to the trace of a job that no runner has.
+    async fn say(&mut self, id: JobId, text: &str) {
+        let access = Access { job: id, token: self.runs[&id].token.clone() };
+        let offset = self.runs[&id].trace_bytes;
+        if let Err(error) = self.trace(&access, offset, text.as_bytes().to_vec()).await {
+            tracing::error!(%error, "cannot write a job's trace");
+        }
     }
 
     fn authorized(&mut self, access: &Access) -> Result<&mut Run, RunError> {
@@ -402,6 +510,17 @@ impl Owner {
             report => artifacts.reports.iter().any(|known| known.kind == report),
         });
         if is_expected { Ok(()) } else { Err(RunError::UnexpectedArtifact { job: access.job, artifact_type: artifact_type.to_owned() }) }
+    }
+}
+
+/// Waits until the first delayed job is due; without any, for ever.
+async fn next_due(due: &[(Instant, JobIndex)]) -> JobIndex {
+    match due.iter().min() {
+        Some((time, job)) => {
+            tokio::time::sleep_until((*time).into()).await;
+            *job
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -25,6 +25,7 @@ fn check(text: &str, expected: Expect) {
     let mut events = vec![Event::Begin];
     while !events.is_empty() {
         let mut queue = Vec::new();
+        let mut due = Vec::new();
         for event in events.drain(..) {
             let (following, commands) = next(&state, event);
             state = following;
@@ -39,12 +40,18 @@ fn check(text: &str, expected: Expect) {
                     }
                     Command::Retry(job) => format!("retry {}", name(*job)),
                     Command::Hold(job) => format!("hold {}", name(*job)),
+                    Command::Delay(job) => {
+                        due.push(*job);
+                        format!("delay {}", name(*job))
+                    }
+                    Command::Queue(job) => format!("queue {}", name(*job)),
                     Command::Stop(job) => format!("stop {}", name(*job)),
                     Command::Finish(status) => format!("finish {}", status.as_str()),
                 };
                 writeln!(output, "{line}").expect("writing to a string");
             }
         }
+        events.extend(due.iter().map(|job| Event::Due(*job)));
         events.extend(queue.iter().map(|job| Event::Started(*job)));
         events.extend(queue.iter().map(|job| ended(*job, &pipeline.jobs[*job].script[0])));
     }
@@ -165,6 +172,55 @@ after: {stage: test, script: x}
 }
 
 #[test]
+fn delayed_jobs_wait_for_their_time() {
+    check(
+        r"
+a: {stage: build, script: x, when: delayed, start_in: 1 hour}
+b: {stage: test, script: x}
+",
+        expect![[r#"
+            delay a
+            enqueue a
+            success a
+            enqueue b
+            success b
+            finish success
+        "#]],
+    );
+}
+
+#[test]
+fn one_job_of_a_resource_group_runs_at_a_time() {
+    check(
+        r"
+a: {script: x, resource_group: production}
+b: {script: x, resource_group: production}
+c: {script: x, resource_group: staging}
+d: {script: exit 1, resource_group: production, retry: 1}
+e: {script: x, resource_group: production}
+",
+        expect![[r#"
+            enqueue a
+            queue b
+            enqueue c
+            queue d
+            queue e
+            success a
+            enqueue b
+            success c
+            success b
+            enqueue d
+            retry d
+            enqueue d
+            failed d
+            enqueue e
+            success e
+            finish failed
+        "#]],
+    );
+}
+
+#[test]
 fn retries_end() {
     check(
         "a: {script: exit 1, retry: 2}\n",
@@ -220,15 +276,29 @@ c: {stage: test, script: x, when: always}
 }
 
 fn arbitrary_plan() -> impl Strategy<Value = Plan> {
-    let when = prop_oneof![Just(When::OnSuccess), Just(When::OnFailure), Just(When::Always), Just(When::Manual)];
+    let when = prop_oneof![Just(When::OnSuccess), Just(When::OnFailure), Just(When::Always), Just(When::Manual), Just(When::Delayed)];
     let allow = prop_oneof![Just(AllowFailure::Never), Just(AllowFailure::Always), Just(AllowFailure::ExitCodes(vec![1]))];
-    let job = (0_usize..4, proptest::option::of(proptest::collection::vec(any::<prop::sample::Index>(), 0..4)), when, allow, 0_u8..3);
+    let job = (
+        0_usize..4,
+        proptest::option::of(proptest::collection::vec(any::<prop::sample::Index>(), 0..4)),
+        when,
+        allow,
+        0_u8..3,
+        proptest::option::of(0_usize..2),
+    );
     (proptest::collection::vec(job, 1..12), any::<bool>()).prop_map(|(mut jobs, cancel_on_failure)| {
         jobs.sort_by_key(|job| job.0);
-        let jobs = jobs.into_iter().enumerate().map(|(index, (stage, needs, when, allow_failure, max))| {
+        let jobs = jobs.into_iter().enumerate().map(|(index, (stage, needs, when, allow_failure, max, resource))| {
             // Needs go to earlier jobs, so there is no circle.
             let needs = needs.map(|needs| if index == 0 { Vec::new() } else { needs.iter().map(|need| need.index(index)).collect() });
-            PlannedJob { stage, needs, when, allow_failure, retry: Retry { max, when: vec!["always".to_owned()], exit_codes: Vec::new() } }
+            PlannedJob {
+                stage,
+                needs,
+                when,
+                resource,
+                allow_failure,
+                retry: Retry { max, when: vec!["always".to_owned()], exit_codes: Vec::new() },
+            }
         });
         Plan { jobs: jobs.collect(), cancel_on_failure }
     })
@@ -238,7 +308,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever runners report and whenever somebody cancels: the pipeline ends once, every job ends or waits for somebody, and no job
-    /// starts before the jobs it needs have ended. (A need that does not run at all settles the matter at once, in GitLab as here.)
+    /// starts before the jobs it needs have ended, or beside another of its resource group. (A need that does not run at all settles the matter at once, in GitLab as here.)
     #[test]
     fn every_pipeline_ends(plan in arbitrary_plan(), choices in proptest::collection::vec((0_u8..8, any::<prop::sample::Index>()), 200)) {
         let mut state = State::new(plan.clone());
@@ -262,7 +332,7 @@ proptest! {
         step(&mut state, Event::Begin)?;
         for (choice, which) in choices {
             let active: Vec<JobIndex> =
-                (0..plan.jobs.len()).filter(|job| matches!(state.status(*job), JobStatus::Pending | JobStatus::Running)).collect();
+                (0..plan.jobs.len()).filter(|job| matches!(state.status(*job), JobStatus::Pending | JobStatus::Running | JobStatus::Scheduled)).collect();
             if active.is_empty() {
                 break;
             }
@@ -270,10 +340,17 @@ proptest! {
             let event = match (choice, state.status(job)) {
                 (0, _) => Event::Cancel,
                 (_, JobStatus::Pending) => Event::Started(job),
+                (_, JobStatus::Scheduled) => Event::Due(job),
                 (1..=3, _) => Event::Ended(job, Outcome::Failed { reason: FailureReason::ScriptFailure, exit_code: Some(i32::from(choice)) }),
                 _ => Event::Ended(job, Outcome::Success),
             };
             step(&mut state, event)?;
+            for resource in 0..2 {
+                let holds = |job: &usize| {
+                    plan.jobs[*job].resource == Some(resource) && matches!(state.status(*job), JobStatus::Pending | JobStatus::Running)
+                };
+                prop_assert!((0..plan.jobs.len()).filter(holds).count() <= 1, "two jobs hold resource {}", resource);
+            }
         }
         prop_assert_eq!(finished.len(), 1, "the pipeline ends exactly once");
         let is_blocked = finished[0] == PipelineStatus::Manual;

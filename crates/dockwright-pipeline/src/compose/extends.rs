@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{merge, merge_maps};
+use super::{merge, merge_into};
 use crate::{
     diagnostic::Diagnostic,
     source::Span,
@@ -24,8 +24,8 @@ pub(super) fn resolve(root: &Map, problems: &mut Vec<Diagnostic>) -> Map {
     let Resolver { mut resolved, .. } = resolver;
     let mut output = root.clone();
     for (name, entry) in &mut output {
-        if let Some(node) = resolved.shift_remove(name) {
-            entry.value = node;
+        if let Some(done) = resolved.swap_remove(name) {
+            entry.value = done.node;
         }
     }
     output
@@ -34,31 +34,43 @@ pub(super) fn resolve(root: &Map, problems: &mut Vec<Diagnostic>) -> Map {
 struct Resolver<'a> {
     root: &'a Map,
     /// Entries that are done.
-    resolved: IndexMap<String, Arc<Node>>,
+    resolved: IndexMap<String, Resolved>,
     /// Entries that are being resolved, the outermost first.
     stack: Vec<String>,
     problems: &'a mut Vec<Diagnostic>,
 }
 
+/// An entry that is done.
+#[derive(Clone)]
+struct Resolved {
+    node: Arc<Node>,
+    /// Ancestors in its longest chain.
+    ancestors: usize,
+}
+
 impl Resolver<'_> {
-    fn entry(&mut self, name: &str) -> Arc<Node> {
+    fn entry(&mut self, name: &str) -> Resolved {
         if let Some(done) = self.resolved.get(name) {
             return done.clone();
         }
         let node = self.root[name].value.clone();
         let parents = node.as_map().and_then(|map| map.get("extends")).filter(|entry| !entry.value.is_null()).cloned();
-        let Some(parents) = parents else { return node };
+        let Some(parents) = parents else { return Resolved { node, ancestors: 0 } };
         let mut merged = Map::new();
+        let mut ancestors = 0;
         self.stack.push(name.to_owned());
         for (parent, span) in self.parent_names(name, &parents.value) {
-            if let Some(parent) = self.parent(name, &parent, span) {
-                merged = merge_maps(&merged, &parent);
+            let Some(parent) = self.parent(name, &parent, span) else { continue };
+            ancestors = ancestors.max(parent.ancestors + 1);
+            if let Some(map) = parent.node.as_map() {
+                merge_into(&mut merged, map);
             }
         }
         self.stack.pop();
         let merged = merge(&Arc::new(Node::new(Value::Map(merged), node.span)), &node);
-        self.resolved.insert(name.to_owned(), merged.clone());
-        merged
+        let done = Resolved { node: merged, ancestors };
+        self.resolved.insert(name.to_owned(), done.clone());
+        done
     }
 
     fn parent_names(&mut self, name: &str, node: &Arc<Node>) -> Vec<(String, Span)> {
@@ -74,7 +86,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn parent(&mut self, name: &str, parent: &str, span: Span) -> Option<Map> {
+    fn parent(&mut self, name: &str, parent: &str, span: Span) -> Option<Resolved> {
         let Some(entry) = self.root.get(parent) else {
             self.problems.push(
                 Diagnostic::error("extends-unknown", format!("{name}: unknown keys in `extends` ({parent})"))
@@ -95,14 +107,24 @@ impl Resolver<'_> {
             self.problems.push(Diagnostic::error("extends-cycle", format!("{name}: circular dependency detected in `extends`")).at(span));
             return None;
         }
+        // The first keeps the recursion short, the second finds chains whose upper part was resolved before.
         if self.stack.len() > MAX_DEPTH {
-            self.problems.push(
-                Diagnostic::error("extends-depth", format!("{name}: nesting too deep in `extends`"))
-                    .at(span)
-                    .help(format!("at most {MAX_DEPTH} ancestors are allowed")),
-            );
+            self.too_deep(name, span);
             return None;
         }
-        self.entry(parent).as_map().cloned()
+        let parent = self.entry(parent);
+        if parent.ancestors >= MAX_DEPTH {
+            self.too_deep(name, span);
+            return None;
+        }
+        Some(parent)
+    }
+
+    fn too_deep(&mut self, name: &str, span: Span) {
+        self.problems.push(
+            Diagnostic::error("extends-depth", format!("{name}: nesting too deep in `extends`"))
+                .at(span)
+                .help(format!("at most {MAX_DEPTH} ancestors are allowed")),
+        );
     }
 }

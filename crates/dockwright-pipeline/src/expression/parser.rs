@@ -67,6 +67,27 @@ impl Expression {
             Some(extra) => Err(parser.unexpected(Some(extra), "an operator such as `==` or `&&`")),
         }
     }
+
+    /// Returns the names of the variables that it looks at, in the order they are written.
+    pub(crate) fn variables(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.root.variables(&mut names);
+        names
+    }
+}
+
+impl Term {
+    fn variables<'t>(&'t self, names: &mut Vec<&'t str>) {
+        match self {
+            Self::Variable(name) if !names.contains(&name.as_str()) => names.push(name),
+            Self::Not(inner) => inner.variables(names),
+            Self::Binary { left, right, .. } => {
+                left.variables(names);
+                right.variables(names);
+            }
+            _ => {}
+        }
+    }
 }
 
 struct Parser<'a> {

@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 
 /// A compiled pattern. Two are equal when they were written alike.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     source: String,
     regex: Regex,
 }
@@ -19,8 +19,13 @@ impl PartialEq for Pattern {
 }
 
 impl Pattern {
-    pub(super) fn is_match(&self, text: &str) -> bool {
+    pub(crate) fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)
+    }
+
+    /// Returns the text of the last match.
+    pub(crate) fn last_match<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.regex.find_iter(text).last().map(|found| found.as_str())
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -32,7 +37,7 @@ impl Pattern {
 const PATTERN_SIZE_BYTES: usize = 1024 * 1024;
 
 /// Compiles `/pattern/flags`.
-pub(super) fn compile(literal: &str) -> Result<Pattern, String> {
+pub(crate) fn compile(literal: &str) -> Result<Pattern, String> {
     let end = literal.rfind('/').filter(|end| *end > 0).ok_or("it has no closing `/`")?;
     let (body, flags) = (literal[1..end].replace("\\/", "/"), &literal[end + 1..]);
     let regex = RegexBuilder::new(&translate(&body))
@@ -44,6 +49,13 @@ pub(super) fn compile(literal: &str) -> Result<Pattern, String> {
         .build()
         .map_err(|error| last_line(&error.to_string()))?;
     Ok(Pattern { source: literal.to_owned(), regex })
+}
+
+/// Compiles a pattern without slashes and flags.
+pub(crate) fn compile_plain(text: &str) -> Result<Pattern, String> {
+    let regex =
+        RegexBuilder::new(&translate(text)).size_limit(PATTERN_SIZE_BYTES).build().map_err(|error| last_line(&error.to_string()))?;
+    Ok(Pattern { source: text.to_owned(), regex })
 }
 
 /// The crate's syntax errors draw the pattern over several lines; the reason is in the last.

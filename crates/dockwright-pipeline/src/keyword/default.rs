@@ -1,6 +1,6 @@
 //! `default`: what jobs take over, key by key and whole, when they do not say it themselves.
 
-use super::{Reader, artifacts, cache, duration, image, present, retry, script, unsupported};
+use super::{Reader, artifacts, cache, duration, image, present, retry, script, server_side};
 use crate::{
     pipeline::{Artifacts, Cache, Image, Retry},
     yaml::{Map, Node},
@@ -41,7 +41,7 @@ pub(super) struct Shared {
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Shared {
     let Some(map) = reader.map("default", node) else { return Shared::default() };
     reader.unknown_keys("default", map, KEYS);
-    unsupported::report_in_job(reader, "default", map);
+    server_side::check(reader, "default", map);
     if let Some(entry) = present(map, "timeout") {
         // Accepted, and without an effect, as in GitLab.
         duration::read_timeout(reader, "default:timeout", &entry.value);

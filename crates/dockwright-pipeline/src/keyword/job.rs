@@ -4,17 +4,22 @@ use indexmap::IndexMap;
 
 use super::{
     Reader, allow_failure,
+    coverage::{self, Coverage},
     default::{self, Shared},
     duration, environment,
     inherit::{self, Inheritance},
-    needs, present,
+    needs,
+    only::{self, Policy},
+    pages,
+    parallel::{self, Parallel},
+    present,
     rules::{self, Rule},
-    script, unsupported,
+    script, server_side, start_in, trigger, unsupported,
     variables::{self, Variables},
 };
 use crate::{
     diagnostic::Diagnostic,
-    pipeline::{AllowFailure, Artifacts, Cache, Environment, Image, Need, Retry, When},
+    pipeline::{AllowFailure, Artifacts, Bridge, Cache, Environment, Image, Need, Node, Retry, When},
     source::Span,
     suggestion::nearest,
     yaml::{Entry, Map},
@@ -69,6 +74,8 @@ const KEYS: &[&str] = &[
 #[derive(Debug, Clone)]
 pub(crate) struct JobConfig {
     pub(crate) name: String,
+    /// The entry of the configuration that the job is made of: its name, unless that has `parallel`.
+    pub(crate) group: String,
     pub(crate) span: Span,
     pub(crate) stage: String,
     /// Where the stage is named; the job's name when it is not.
@@ -82,7 +89,10 @@ pub(crate) struct JobConfig {
     pub(crate) after_script: Vec<String>,
     pub(crate) pre_get_sources_script: Vec<String>,
     pub(crate) rules: Option<Vec<Rule>>,
+    pub(crate) only: Option<Policy>,
+    pub(crate) except: Option<Policy>,
     pub(crate) when: Option<When>,
+    pub(crate) start_in_secs: Option<u64>,
     pub(crate) allow_failure: Option<AllowFailure>,
     pub(crate) needs: Option<Vec<Need>>,
     pub(crate) dependencies: Option<Vec<(String, Span)>>,
@@ -93,6 +103,14 @@ pub(crate) struct JobConfig {
     pub(crate) tags: Vec<String>,
     pub(crate) interruptible: bool,
     pub(crate) environment: Option<Environment>,
+    pub(crate) resource_group: Option<String>,
+    pub(crate) coverage: Option<Coverage>,
+    pub(crate) bridge: Option<Bridge>,
+    /// Absent once the jobs are made.
+    pub(crate) parallel: Option<Parallel>,
+    pub(crate) node: Option<Node>,
+    /// Values of `parallel:matrix`; they are among the variables too.
+    pub(crate) matrix: IndexMap<String, String>,
 }
 
 /// What jobs inherit from the root.
@@ -106,20 +124,25 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
     let at = format!("jobs:{name}");
     check_name(reader, name, entry);
     let map = job_map(reader, name, entry)?;
-    reader.unknown_keys(&at, map, KEYS);
+    let is_bridge = present(map, "trigger").is_some();
+    reader.unknown_keys(&at, map, if is_bridge { trigger::JOB_KEYS } else { KEYS });
     unsupported::report_in_job(reader, &at, map);
+    server_side::check(reader, &at, map);
     exclusive_keys(reader, &at, map);
     let inheritance =
         present(map, "inherit").map_or_else(Inheritance::default, |entry| inherit::read(reader, &format!("{at}:inherit"), &entry.value));
-    let shared = compose(default::read_shared(reader, &format!("{at}:"), map), inherited.defaults, &inheritance);
+    let mut shared = compose(default::read_shared(reader, &format!("{at}:"), map), inherited.defaults, &inheritance);
     let own_variables = present(map, "variables")
         .and_then(|entry| variables::read_job(reader, &format!("{at}:variables"), &entry.value))
         .unwrap_or_default();
     let main = present(map, "script").map_or_else(Vec::new, |entry| script::read_main(reader, &format!("{at}:script"), entry));
     let stage = present(map, "stage");
     check_tags(reader, &at, map);
+    pages::read(reader, &at, name, map, &mut shared.artifacts);
+    let when = when(reader, &at, map);
     Some(JobConfig {
         name: name.to_owned(),
+        group: name.to_owned(),
         span: entry.key,
         stage: stage.and_then(|entry| reader.text(&format!("{at} stage"), &entry.value)).unwrap_or_else(|| "test".to_owned()),
         stage_span: stage.map_or(entry.key, |entry| entry.value.span),
@@ -130,11 +153,14 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
         script: shared.before_script.unwrap_or_default().into_iter().chain(main).collect(),
         after_script: shared.after_script.unwrap_or_default(),
         pre_get_sources_script: shared.pre_get_sources_script.unwrap_or_default(),
-        rules: present(map, "rules").and_then(|entry| rules::read_job_rules(reader, &format!("{at}:rules"), name, &entry.value)),
-        when: when(reader, &at, map),
+        rules: present(map, "rules").and_then(|entry| rules::read_job_rules(reader, &format!("{at}:rules"), &entry.value)),
+        only: present(map, "only").and_then(|entry| only::read(reader, &format!("{at}:only"), &entry.value)),
+        except: present(map, "except").and_then(|entry| only::read(reader, &format!("{at}:except"), &entry.value)),
+        when,
+        start_in_secs: present(map, "rules").is_none().then(|| start_in::read(reader, &at, map, when == Some(When::Delayed))).flatten(),
         allow_failure: present(map, "allow_failure")
             .and_then(|entry| allow_failure::read(reader, &format!("{at}:allow_failure"), &entry.value)),
-        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), name, &entry.value)),
+        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), &entry.value)),
         dependencies: present(map, "dependencies").and_then(|entry| dependencies(reader, &at, entry)),
         artifacts: shared.artifacts,
         cache: shared.cache.unwrap_or_default(),
@@ -143,6 +169,12 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
         tags: shared.tags.unwrap_or_default(),
         interruptible: shared.interruptible.unwrap_or(false),
         environment: present(map, "environment").and_then(|entry| environment::read(reader, &format!("{at}:environment"), &entry.value)),
+        bridge: present(map, "trigger").and_then(|entry| trigger::read(reader, &format!("{at}:trigger"), &entry.value)),
+        coverage: present(map, "coverage").and_then(|entry| coverage::read(reader, &format!("{at}:coverage"), &entry.value)),
+        resource_group: present(map, "resource_group").and_then(|entry| resource_group(reader, &at, entry)),
+        parallel: present(map, "parallel").and_then(|entry| parallel::read(reader, &format!("{at}:parallel"), &entry.value)),
+        node: None,
+        matrix: IndexMap::new(),
     })
 }
 
@@ -237,23 +269,24 @@ fn inherited_variables(root: &Variables, inheritance: &Inheritance, own: &Variab
 }
 
 fn when(reader: &mut Reader<'_>, at: &str, map: &Map) -> Option<When> {
-    const WHEN: &[(&str, Option<When>)] = &[
-        ("on_success", Some(When::OnSuccess)),
-        ("on_failure", Some(When::OnFailure)),
-        ("always", Some(When::Always)),
-        ("manual", Some(When::Manual)),
-        ("delayed", None),
+    const WHEN: &[(&str, When)] = &[
+        ("on_success", When::OnSuccess),
+        ("on_failure", When::OnFailure),
+        ("always", When::Always),
+        ("manual", When::Manual),
+        ("delayed", When::Delayed),
     ];
-    let entry = present(map, "when")?;
-    let when = reader.one_of(&format!("{at} when"), &entry.value, WHEN)?;
-    if when.is_none() {
-        unsupported::report_delayed(reader, entry.value.span);
-    } else if let Some(start_in) = present(map, "start_in") {
-        reader.report(
-            Diagnostic::error("start-in", format!("{at} start in must be blank")).at(start_in.key).help("it belongs to `when: delayed`"),
-        );
+    reader.one_of(&format!("{at} when"), &present(map, "when")?.value, WHEN)
+}
+
+fn resource_group(reader: &mut Reader<'_>, at: &str, entry: &Entry) -> Option<String> {
+    let name = reader.text(&format!("{at}:resource_group"), &entry.value)?;
+    let is_name = |next: char| next.is_alphanumeric() || "-_/${}. ".contains(next);
+    if name.chars().count() > MAX_NAME_CHARS || !name.chars().all(is_name) || name.trim().is_empty() {
+        let message = format!("{at}:resource_group can contain only letters, digits, '-', '_', '/', '$', '{{', '}}', '.', and spaces");
+        reader.report(Diagnostic::error("resource-group", message).at(entry.value.span).help("and at most 255 of them"));
     }
-    when
+    Some(name)
 }
 
 fn dependencies(reader: &mut Reader<'_>, at: &str, entry: &Entry) -> Option<Vec<(String, Span)>> {

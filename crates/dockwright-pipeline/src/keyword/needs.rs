@@ -1,18 +1,16 @@
 //! `needs`: the jobs that a job waits for, instead of all earlier stages.
 
-use super::{Reader, present};
+use super::{Reader, parallel, present};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::Need,
     yaml::{Map, Node, Value},
 };
 
-/// Most jobs that one job may need.
-const MAX_NEEDS: usize = 50;
 const KEYS: &[&str] = &["job", "artifacts", "optional", "parallel", "pipeline", "project", "ref"];
 
 /// Reads `needs` of a job or of a rule.
-pub(super) fn read(reader: &mut Reader<'_>, at: &str, job: &str, node: &Node) -> Option<Vec<Need>> {
+pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Vec<Need>> {
     let items: Vec<&Node> = match &node.value {
         Value::List(items) => items.iter().map(|item| &**item).collect(),
         Value::Text(_) | Value::Map(_) => vec![node],
@@ -21,30 +19,23 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, job: &str, node: &Node) ->
             return None;
         }
     };
-    if items.len() > MAX_NEEDS {
-        let message = format!(
-            "{job}: one job can only need {MAX_NEEDS} others, but you have listed {}. See needs keyword documentation for more details",
-            items.len()
-        );
-        reader.report(Diagnostic::error("needs-limit", message).at(node.span));
-    }
-    Some(items.into_iter().filter_map(|item| one(reader, at, item)).collect())
+    Some(items.into_iter().flat_map(|item| one(reader, at, item)).collect())
 }
 
-fn one(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Need> {
+fn one(reader: &mut Reader<'_>, at: &str, node: &Node) -> Vec<Need> {
     match &node.value {
-        Value::Text(job) => Some(Need { job: job.clone(), artifacts: true, optional: false, span: node.span }),
-        Value::Map(map) => mapping(reader, at, node, map),
+        Value::Text(job) => vec![Need { job: job.clone(), artifacts: true, optional: false, span: node.span }],
+        Value::Map(map) => mapping(reader, at, node, map).unwrap_or_default(),
         _ => {
             reader.wrong_type(&format!("{at}:need"), node, "a hash or a string");
-            None
+            Vec::new()
         }
     }
 }
 
-fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<Need> {
+fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<Vec<Need>> {
     reader.unknown_keys(&format!("{at}:need"), map, KEYS);
-    for key in ["pipeline", "project", "parallel"] {
+    for key in ["pipeline", "project"] {
         if let Some(entry) = map.get(key) {
             let message = format!("`needs:{key}` is not supported yet");
             reader.report(
@@ -62,5 +53,20 @@ fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<
     };
     let (artifacts, optional) = (boolean("artifacts", true), boolean("optional", false));
     let name = reader.text(&format!("{at}:need:job"), &job.value)?;
-    Some(Need { job: name, artifacts, optional, span: job.value.span })
+    let need = Need { job: name, artifacts, optional, span: job.value.span };
+    match present(map, "parallel") {
+        Some(entry) => of_matrix(reader, &format!("{at}:need:parallel"), &entry.value, &need),
+        None => Some(vec![need]),
+    }
+}
+
+/// Names the jobs of a matrix that are needed; whether they exist is checked like any need.
+fn of_matrix(reader: &mut Reader<'_>, at: &str, node: &Node, need: &Need) -> Option<Vec<Need>> {
+    let Some(matrix) = node.as_map().and_then(|map| present(map, "matrix")) else {
+        let problem = Diagnostic::error("parallel", format!("{at} config cannot use \"parallel: <number>\"."));
+        reader.report(problem.at(node.span).help("name the jobs by `matrix`, or write the needed job's whole name: `\"job 1/2\"`"));
+        return None;
+    };
+    let combinations = parallel::read_matrix(reader, &format!("{at}:matrix"), &matrix.value)?;
+    Some(combinations.iter().map(|values| Need { job: parallel::matrix_name(&need.job, values), ..need.clone() }).collect())
 }

@@ -4,7 +4,7 @@ use super::{
     Reader,
     default::{self, Shared},
     job::{self, Inherited, Jobs},
-    present,
+    parallel, present,
     variables::{self, Variables},
     workflow::{self, Workflow},
 };
@@ -32,6 +32,7 @@ pub(crate) fn read(root: &Map, problems: &mut Vec<Diagnostic>) -> Config {
     let workflow = present(root, "workflow").map_or_else(Workflow::default, |entry| workflow::read(&mut reader, &entry.value));
     let stages = stages(&mut reader, root);
     let jobs = jobs(&mut reader, root, &Inherited { defaults: &defaults, variables: &variables });
+    let jobs = parallel::expand(jobs, &mut reader);
     Config { stages, variables, workflow, jobs }
 }
 

@@ -94,10 +94,12 @@ impl Composer<'_> {
                 self.add(Finished { node, is_alias: false }, span)
             }
             Event::SequenceStart(_, anchor, tag) => {
+                refuse_class(tag.as_deref(), span)?;
                 self.open(span, anchor, tag.as_deref(), Content::List(Vec::new()));
                 Ok(())
             }
             Event::MappingStart(_, anchor, tag) => {
+                refuse_class(tag.as_deref(), span)?;
                 self.open(span, anchor, tag.as_deref(), Content::Map { map: Map::new(), explicit: HashMap::new(), key: None });
                 Ok(())
             }
@@ -154,6 +156,9 @@ impl Composer<'_> {
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<(&Tag, Span)>, span: Span) -> Result<Value, Diagnostic> {
         // An absent value arrives as an empty place with the text `~`.
         let text = if span.start == span.end { "" } else { text };
+        if let Some((tag, tag_span)) = tag {
+            refuse_class(Some(tag), tag_span)?;
+        }
         match tag {
             Some((tag, _)) if tag.original() == "!reference" => return Ok(Value::Reference(None)),
             Some((tag, _)) if tag.is_yaml_core_schema_tag("str") || tag.original() == "!str" => return Ok(Value::Text(text.to_owned())),
@@ -222,6 +227,20 @@ impl Composer<'_> {
         };
         Diagnostic::error("yaml-syntax", format!("Invalid YAML syntax: {}", error.info())).at(span).help(help)
     }
+}
+
+/// Refuses tags that would make Ruby load a class that GitLab does not allow.
+fn refuse_class(tag: Option<&Tag>, span: Span) -> Result<(), Diagnostic> {
+    let Some(tag) = tag else { return Ok(()) };
+    let original = tag.original();
+    let class = match original.split_once("ruby/") {
+        Some(("!" | "!!", class)) => class.split_once(':').map_or(class, |(_, class)| class).to_owned(),
+        _ if matches!(original.as_str(), "!!set" | "!set" | "!<tag:yaml.org,2002:set>") => "Set".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Diagnostic::error("yaml-class", format!("Tried to load unspecified class: {class}"))
+        .at(span)
+        .help(format!("remove the tag `{original}`")))
 }
 
 fn offset(position: usize) -> u32 {

@@ -117,7 +117,7 @@ impl Node {
 }
 
 /// Prints a float as Ruby does: always with a fraction, and with an exponent from 1e16 up and below 1e-4.
-fn float_text(value: f64) -> String {
+pub(super) fn float_text(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }

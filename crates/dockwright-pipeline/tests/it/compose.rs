@@ -160,20 +160,16 @@ fn what_cannot_be_included() {
               |     ^^^^^^^^^
               |
               = help: paths start at the root of the repository, also in included files
-            error[unsupported-keyword]: `include:project` is not supported yet
-             --> .gitlab-ci.yml:6:5
+            error[include-no-project]: Project `a/b` not found or access denied! Make sure any includes in the pipeline configuration are correctly defined.
+             --> .gitlab-ci.yml:6:14
               |
             6 |   - project: a/b
-              |     ^^^^^^^
-              |
-              = help: copy the file into this repository and use `include:local`
-            error[unsupported-keyword]: `include:remote` is not supported yet
+              |              ^^^
+            error[include-not-found]: Included file `https://example.com/x.yml` is empty or does not exist!
              --> .gitlab-ci.yml:8:5
               |
             8 |   - https://example.com/x.yml
               |     ^^^^^^^^^^^^^^^^^^^^^^^^^
-              |
-              = help: copy the file into this repository and use `include:local`
         "#]],
     );
 }

@@ -284,25 +284,19 @@ job:
 }
 
 #[test]
-fn ignored_keywords_are_named() {
+fn what_only_a_server_can_do_is_named() {
     check(
         r"
 job:
   script: make
-  coverage: '/\d+%/'
-  resource_group: production
+  id_tokens: {TOKEN: {aud: https://vault.example.com}}
 ",
         expect![[r#"
-            warning[ignored-keyword]: jobs:job: `coverage` has no effect here
+            warning[not-done-locally]: jobs:job: `id_tokens` is not done locally: no server signs the tokens, so their variables are not set; give them by `--variable`
              --> .gitlab-ci.yml:3:3
               |
-            3 |   coverage: '/\d+%/'
-              |   ^^^^^^^^
-            warning[ignored-keyword]: jobs:job: `resource_group` has no effect here
-             --> .gitlab-ci.yml:4:3
-              |
-            4 |   resource_group: production
-              |   ^^^^^^^^^^^^^^
+            3 |   id_tokens: {TOKEN: {aud: https://vault.example.com}}
+              |   ^^^^^^^^^
             stage test
               job when=on_success
                 $ make

@@ -2,15 +2,19 @@
 
 mod compose;
 mod jobs;
+mod merged;
 mod problems;
 mod robustness;
 mod samples;
+mod scale;
 mod spec;
 mod variables;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
-use dockwright_pipeline::{AllowFailure, Diagnostic, Job, Pipeline, PipelineContext, Style, evaluate, has_errors, parse, render};
+use dockwright_pipeline::{
+    AllowFailure, Diagnostic, Job, Pipeline, PipelineContext, Repository, Style, evaluate, has_errors, parse, render,
+};
 use expect_test::Expect;
 use indexmap::IndexMap;
 
@@ -23,13 +27,82 @@ impl Context {
     fn push(branch: &str) -> Self {
         let pairs = [("CI", "true"), ("CI_COMMIT_BRANCH", branch), ("CI_COMMIT_REF_NAME", branch), ("CI_PIPELINE_SOURCE", "push")];
         let predefined = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        Self(PipelineContext { predefined, variables: IndexMap::new() })
+        Self(PipelineContext { predefined, ..PipelineContext::default() })
+    }
+
+    /// A push of a tag.
+    fn tag(tag: &str) -> Self {
+        Self::push(tag).without("CI_COMMIT_BRANCH").predefined("CI_COMMIT_TAG", tag)
+    }
+
+    /// An event other than a push.
+    fn event(self, source: &str) -> Self {
+        let context = self.predefined("CI_PIPELINE_SOURCE", source);
+        if source == "merge_request_event" { context.without("CI_COMMIT_BRANCH") } else { context }
+    }
+
+    fn predefined(mut self, key: &str, value: &str) -> Self {
+        self.0.predefined.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    fn without(mut self, key: &str) -> Self {
+        self.0.predefined.shift_remove(key);
+        self
+    }
+
+    /// The event changed these paths, separated by commas.
+    fn changed(mut self, paths: &str) -> Self {
+        self.0.repository = Some(Arc::new(Files { changed: Some(list(paths)), files: self.files() }));
+        self
+    }
+
+    /// The commit has these files, separated by commas.
+    fn with_files(mut self, paths: &str) -> Self {
+        let changed = self.0.repository.as_ref().and_then(|repository| repository.changed_paths());
+        self.0.repository = Some(Arc::new(Files { changed, files: list(paths) }));
+        self
+    }
+
+    fn files(&self) -> Arc<[String]> {
+        self.0.repository.as_ref().map_or_else(|| [].into(), |repository| repository.files())
     }
 
     /// Starts the pipeline with a variable.
     fn with(mut self, key: &str, value: &str) -> Self {
         self.0.variables.insert(key.to_owned(), value.to_owned());
         self
+    }
+
+    /// Starts the pipeline with an input.
+    fn with_input(mut self, name: &str, value: &str) -> Self {
+        self.0.inputs.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
+
+fn list(paths: &str) -> Arc<[String]> {
+    paths.split(',').filter(|path| !path.is_empty()).map(str::to_owned).collect()
+}
+
+/// A repository of names. Every path changed since `main`.
+#[derive(Debug)]
+struct Files {
+    changed: Option<Arc<[String]>>,
+    files: Arc<[String]>,
+}
+
+impl Repository for Files {
+    fn changed_paths(&self) -> Option<Arc<[String]>> {
+        self.changed.clone()
+    }
+
+    fn changed_since(&self, reference: &str) -> Option<Arc<[String]>> {
+        (reference == "main").then(|| self.files.clone())
+    }
+
+    fn files(&self) -> Arc<[String]> {
+        self.files.clone()
     }
 }
 
@@ -118,6 +191,9 @@ fn details(job: &Job) -> Vec<String> {
     if job.retry.max > 0 {
         details.push(format!("{:?}", job.retry));
     }
+    details.extend(job.start_in_secs.iter().map(|secs| format!("starts after {secs} s")));
+    details.extend(job.resource_group.iter().map(|group| format!("resource group {group}")));
+    details.extend(job.bridge.iter().map(|bridge| format!("{bridge:?}")));
     details.extend(job.environment.iter().map(|environment| format!("{environment:?}")));
     details
 }

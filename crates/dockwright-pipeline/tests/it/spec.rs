@@ -1,12 +1,14 @@
 //! The specification of the keywords, `resources/spec/*.md`, checked example by example.
 //!
 //! An example is a block of YAML. What comes of it is written in a block `jobs` after it, and problems as comments in the lines that have
-//! them: `# error: code` or `# warning: code`. Words after `yaml` set the branch (`branch=dev`) or variables of the pipeline (`A=1`).
+//! them: `# error: code` or `# warning: code`. Words after `yaml` set the branch (`branch=dev`), the tag or the event, the paths that
+//! changed or exist (`changed=a,b`, `files=a,b`), variables of the pipeline (`A=1`) or its inputs (`input.a=1`). A block with `file=NAME`
+//! is another file, which the next example may include.
 //! With `UPDATE_EXPECT` set, the blocks `jobs` are written anew; comments are not.
 
 use std::{fs, path::Path};
 
-use dockwright_pipeline::{Severity, evaluate, has_errors, parse};
+use dockwright_pipeline::{Severity, Span, evaluate, has_errors, parse};
 use indexmap::IndexMap;
 
 use crate::{Context, show};
@@ -33,6 +35,7 @@ fn rewritten(page: &str) -> String {
     let mut output = String::new();
     let mut lines = page.lines().peekable();
     let mut jobs = String::new();
+    let mut files = IndexMap::new();
     while let Some(line) = lines.next() {
         output.push_str(line);
         output.push('\n');
@@ -40,7 +43,11 @@ fn rewritten(page: &str) -> String {
             let example: String = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
             output.push_str(&example);
             output.push_str("```\n");
-            jobs = evaluated(&example, settings);
+            if let Some(name) = settings.split_whitespace().find_map(|setting| setting.strip_prefix("file=")) {
+                files.insert(name.to_owned(), example);
+            } else {
+                jobs = evaluated(&example, std::mem::take(&mut files), settings);
+            }
         } else if line == "```jobs" {
             lines.by_ref().take_while(|line| *line != "```").for_each(drop);
             output.push_str(&jobs);
@@ -51,12 +58,22 @@ fn rewritten(page: &str) -> String {
 }
 
 /// Evaluates an example, compares its problems with its comments, and shows its jobs.
-fn evaluated(example: &str, settings: &str) -> String {
+fn evaluated(example: &str, mut files: IndexMap<String, String>, settings: &str) -> String {
     let mut context = Context::push("main");
     for (key, value) in settings.split_whitespace().filter_map(|setting| setting.split_once('=')) {
-        context = if key == "branch" { Context::push(value) } else { context.with(key, value) };
+        context = match key {
+            "branch" => Context::push(value),
+            "tag" => Context::tag(value),
+            "event" => context.event(value),
+            "changed" => context.changed(value),
+            "files" => context.with_files(value),
+            _ => match key.strip_prefix("input.") {
+                Some(input) => context.with_input(input, value),
+                None => context.with(key, value),
+            },
+        };
     }
-    let files = IndexMap::from([(".gitlab-ci.yml".to_owned(), example.to_owned())]);
+    files.insert(".gitlab-ci.yml".to_owned(), example.to_owned());
     let parsed = parse(".gitlab-ci.yml", &files, &context.0);
     let mut problems = parsed.problems.clone();
     let mut jobs = String::new();
@@ -65,11 +82,13 @@ fn evaluated(example: &str, settings: &str) -> String {
         problems.extend(more);
         jobs = show(&pipeline);
     }
+    // A problem in another file counts for the line of the example that includes it.
+    let own_place = |span: Span| parsed.sources.include_chain(span.source).last().copied().unwrap_or(span);
     let mut actual: Vec<(usize, String)> = problems
         .iter()
         .map(|problem| {
             let severity = if problem.severity == Severity::Error { "error" } else { "warning" };
-            let line = problem.span.map_or(1, |span| parsed.sources.position(span).line);
+            let line = problem.span.map_or(1, |span| parsed.sources.position(own_place(span)).line);
             (line, format!("{severity}: {}", problem.code))
         })
         .collect();

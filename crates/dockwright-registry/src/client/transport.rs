@@ -55,6 +55,12 @@ enum Via {
     Alias,
 }
 
+/// Returns a client that is bound to no registry.
+pub(super) fn web_client() -> Result<reqwest::Client, ClientError> {
+    let builder = reqwest::Client::builder().user_agent(concat!("dockwright/", env!("CARGO_PKG_VERSION")));
+    builder.connect_timeout(CONNECT_TIMEOUT).tls_backend_preconfigured(tls::verified()?).build().map_err(ClientError::Setup)
+}
+
 impl Transport {
     pub(super) fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let builder = || {

@@ -38,6 +38,9 @@ pub(crate) struct RunArgs {
     /// When to pull the images of jobs and services
     #[arg(long, env = environment::PULL, hide_env_values = true, value_enum, value_name = "POLICY", help_heading = "Where jobs run")]
     pub(crate) pull: Option<PullPolicy>,
+    /// What becomes of jobs with `when: delayed`; a job that is named starts at once
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Pipeline")]
+    pub(crate) delayed: Option<Delayed>,
     /// Copy the artifacts of every job to this directory, one directory per job
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub(crate) keep_artifacts: Option<PathBuf>,
@@ -73,6 +76,55 @@ pub(crate) struct LintArgs {
     pub(crate) json: bool,
 }
 
+/// Show the configuration as one document, with everything that it includes
+///
+/// Included files are merged, inputs filled in, `extends` and `!reference` resolved: the "full configuration" of GitLab's editor. It is
+/// printed even when jobs in it are wrong; then the command ends with 3 and says what is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PreviewArgs {
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Print it as JSON instead of YAML
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Say why a job is part of the pipeline, or is not
+///
+/// Shows the rules in the order in which they were looked at, where each is written, what it compared, and which one decided. The flags
+/// are those of `dockwright run`, so that "would it run for a tag?" is a question, too.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    dockwright why deploy                       For the branch that is checked out\n  \
+    dockwright why deploy --tag v1.2            For a pushed tag\n  \
+    dockwright why test --target-branch main    For a merge request")]
+pub(crate) struct WhyArgs {
+    /// The job; the name of an entry with `parallel` means all its jobs
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Print the explanation as one JSON document
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Show the variables of a job, and where each comes from
+///
+/// What is known before the job runs: predefined variables of the project, and those of the configuration and of the command line, with
+/// references expanded. Tokens, numbers of jobs and reports of earlier jobs come later.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VariablesArgs {
+    /// The job
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Print the variables as one JSON document
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
 /// Which project, which state of it, and with which variables.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ProjectArgs {
@@ -88,6 +140,15 @@ pub(crate) struct ProjectArgs {
     /// Set a pipeline variable of type file: in the job, KEY is the path of a copy of PATH
     #[arg(long = "variable-file", value_name = "KEY=PATH", help_heading = "Pipeline")]
     pub(crate) variable_files: Vec<KeyValue>,
+    /// Set an input of the pipeline, as declared by `spec: inputs:` of the file; numbers, booleans and lists are written as JSON
+    #[arg(long = "input", value_name = "NAME=VALUE", value_parser = parse_input, help_heading = "Pipeline")]
+    pub(crate) inputs: Vec<KeyValue>,
+    /// Use only what .gitlab-ci.lock names of other projects and addresses, and fetch nothing
+    #[arg(long, help_heading = "Pipeline")]
+    pub(crate) frozen: bool,
+    /// Look up anew what the file includes from other projects and addresses, and write it to .gitlab-ci.lock
+    #[arg(long, help_heading = "Pipeline", conflicts_with = "frozen")]
+    pub(crate) refresh: bool,
     /// Use the last commit only; without it, uncommitted changes of tracked files take part
     #[arg(long, help_heading = "Pipeline")]
     pub(crate) committed: bool,
@@ -97,6 +158,12 @@ pub(crate) struct ProjectArgs {
     /// The branch that `rules` see, instead of the one that is checked out
     #[arg(long = "ref", alias = "branch", value_name = "BRANCH", help_heading = "Pipeline", conflicts_with = "tag")]
     pub(crate) branch: Option<String>,
+    /// Behave as for a merge request of the branch into this one; without it, `--event merge_request_event` takes the default branch
+    #[arg(long, value_name = "BRANCH", help_heading = "Pipeline", conflicts_with = "tag")]
+    pub(crate) target_branch: Option<String>,
+    /// Let `changes` in rules see what changed since the branch left this reference, instead of what the event changed
+    #[arg(long, value_name = "REF", help_heading = "Pipeline")]
+    pub(crate) changes_base: Option<String>,
     /// Behave as for a pushed tag of this name
     #[arg(long, value_name = "TAG", help_heading = "Pipeline")]
     pub(crate) tag: Option<String>,
@@ -122,6 +189,15 @@ impl FromStr for KeyValue {
     }
 }
 
+/// Parses an input; unlike variables, inputs may have dashes in their names.
+fn parse_input(text: &str) -> Result<KeyValue, String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write NAME=VALUE"))?;
+    if name.is_empty() || name.contains(char::is_whitespace) {
+        return Err(format!("`{name}` is not the name of an input"));
+    }
+    Ok(KeyValue { key: name.to_owned(), value: value.to_owned() })
+}
+
 /// What made the pipeline (`CI_PIPELINE_SOURCE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Event {
@@ -131,6 +207,20 @@ pub(crate) enum Event {
     Schedule,
     Api,
     Trigger,
+    #[value(name = "merge_request_event", alias = "merge-request", alias = "merge_request")]
+    MergeRequest,
+}
+
+/// What becomes of delayed jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Delayed {
+    /// They start when their time has come
+    #[default]
+    Wait,
+    /// They start without waiting
+    Now,
+    /// They are left out, with the jobs that need them
+    Skip,
 }
 
 /// GitLab's pull policies.

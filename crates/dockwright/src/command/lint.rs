@@ -36,7 +36,7 @@ struct ProblemLine<'pipeline> {
 pub(super) fn run(arguments: &LintArgs, settings: &GlobalSettings, streams: Streams) -> Result<ExitCode, CommandError> {
     let project = ProjectSettings::decide(&arguments.project, &settings.file.run)?;
     let checkout = Checkout::temporary()?;
-    let loaded = LoadedPipeline::load(&project, None, checkout.path())?;
+    let loaded = LoadedPipeline::load(&project, settings, None, checkout.path())?;
     let valid = !dockwright_pipeline::has_errors(&loaded.problems);
     if arguments.json {
         let problems = loaded.problems.iter().map(|problem| problem_line(problem, &loaded.sources)).collect();

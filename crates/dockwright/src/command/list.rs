@@ -1,6 +1,6 @@
 //! `dockwright list`.
 
-use dockwright_pipeline::{AllowFailure, Job, Pipeline};
+use dockwright_pipeline::{AllowFailure, Downstream, Job};
 use serde::Serialize;
 
 use crate::{
@@ -21,6 +21,9 @@ struct Line<'pipeline> {
     /// Absent: runs in the shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<&'pipeline str>,
+    /// The job starts another pipeline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts: Option<String>,
     /// Absent: waits for all earlier stages.
     #[serde(skip_serializing_if = "Option::is_none")]
     needs: Option<Vec<&'pipeline str>>,
@@ -29,7 +32,7 @@ struct Line<'pipeline> {
 pub(super) fn run(arguments: &ListArgs, settings: &GlobalSettings, streams: Streams) -> Result<ExitCode, CommandError> {
     let project = ProjectSettings::decide(&arguments.project, &settings.file.run)?;
     let checkout = Checkout::temporary()?;
-    let loaded = LoadedPipeline::load(&project, None, checkout.path())?;
+    let loaded = LoadedPipeline::load(&project, settings, None, checkout.path())?;
     loaded.report_problems()?;
     let lines: Vec<Line<'_>> = loaded.pipeline.jobs.iter().map(line).collect();
     if arguments.json {
@@ -47,7 +50,11 @@ fn line(job: &Job) -> Line<'_> {
         stage: &job.stage,
         when: job.when.as_str(),
         allow_failure: job.allow_failure == AllowFailure::Always,
-        image: job.image.as_ref().map(|image| image.name.as_str()),
+        image: job.image.as_ref().filter(|_| job.bridge.is_none()).map(|image| image.name.as_str()),
+        starts: job.bridge.as_ref().map(|bridge| match &bridge.downstream {
+            Downstream::Child(_) => "child pipeline".to_owned(),
+            Downstream::Project(path) => format!("pipeline of {path}"),
+        }),
         needs: job.needs.as_ref().map(|needs| needs.iter().map(|need| need.job.as_str()).collect()),
     }
 }
@@ -57,7 +64,7 @@ fn print_table(lines: &[Line<'_>], streams: Streams) {
     let stages = width(lines.iter().map(|line| line.stage), "STAGE");
     streams.data(format!("{:names$}  {:stages$}  {:10}  RUNS IN", "JOB", "STAGE", "WHEN"));
     for line in lines {
-        let place = line.image.unwrap_or("shell");
+        let place = line.starts.as_deref().or(line.image).unwrap_or("shell");
         let needs =
             line.needs.as_ref().map(|needs| format!("  needs {}", if needs.is_empty() { "nothing".to_owned() } else { needs.join(", ") }));
         let row = format!("{:names$}  {:stages$}  {:10}  {place}{}", line.name, line.stage, line.when, needs.unwrap_or_default());
@@ -70,15 +77,8 @@ fn width<'a>(column: impl Iterator<Item = &'a str>, title: &str) -> usize {
 }
 
 fn say_left_out(loaded: &LoadedPipeline, streams: Streams) {
-    let is_left_out = |name: &&str| in_no_pipeline(&loaded.pipeline, name);
-    let left_out: Vec<&str> = loaded.config.job_names().filter(is_left_out).collect();
+    let left_out: Vec<&str> = loaded.config.job_names().filter(|name| loaded.pipeline.job(name).is_none()).collect();
     if !left_out.is_empty() {
         streams.say(format!("left out by their rules: {}", left_out.join(", ")));
     }
-}
-
-/// `parallel` makes several jobs of one name: `test 1/3`.
-fn in_no_pipeline(pipeline: &Pipeline, name: &str) -> bool {
-    let is_part = |job: &Job| job.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
-    !pipeline.jobs.iter().any(is_part)
 }

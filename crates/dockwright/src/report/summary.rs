@@ -78,6 +78,7 @@ struct FinishedJob {
     name: String,
     outcome: JobOutcome,
     duration: Duration,
+    coverage: Option<f64>,
     trace: Option<String>,
 }
 
@@ -99,12 +100,12 @@ impl Summary {
                 }
                 log.push_back(line.clone());
             }
-            RunEvent::JobFinished { job, outcome, duration, trace } => {
+            RunEvent::JobFinished { job, outcome, duration, coverage, trace } => {
                 if !matches!(outcome, JobOutcome::Failed { .. }) {
                     self.logs.remove(job);
                 }
                 let (name, outcome, duration, trace) = (job.clone(), outcome.clone(), *duration, trace.clone());
-                self.finished.push(FinishedJob { name, outcome, duration, trace });
+                self.finished.push(FinishedJob { name, outcome, duration, coverage: *coverage, trace });
             }
             RunEvent::ImagePushed { reference, digest } => {
                 self.pushed.retain(|(earlier, _)| earlier != reference);
@@ -149,7 +150,8 @@ impl Summary {
         for job in self.finished.iter().filter(|job| is_shown(&job.outcome)) {
             let (sign, style) = job.outcome.sign();
             let time = if job.outcome.ran() { words_for_time(job.duration) } else { String::new() };
-            streams.say(format!("{style}{sign}{style:#} {:width$}  {:>12}  {}", job.name, time, job.outcome.words()));
+            let coverage = job.coverage.map(|percent| format!("  coverage {percent}%")).unwrap_or_default();
+            streams.say(format!("{style}{sign}{style:#} {:width$}  {:>12}  {}{coverage}", job.name, time, job.outcome.words()));
         }
     }
 
@@ -201,7 +203,7 @@ mod tests {
             ("a", JobOutcome::Failed { reason: "script_failure".into(), exit_code: Some(1), allowed: false, retried: false }),
             ("b", JobOutcome::Success),
         ] {
-            summary.take(&RunEvent::JobFinished { job: job.into(), outcome, duration: Duration::ZERO, trace: None });
+            summary.take(&RunEvent::JobFinished { job: job.into(), outcome, duration: Duration::ZERO, coverage: None, trace: None });
         }
         assert_eq!(summary.logs["a"].front().map(String::as_str), Some("5"));
         assert!(!summary.logs.contains_key("b"));

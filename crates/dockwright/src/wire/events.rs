@@ -83,7 +83,7 @@ impl Translator {
     }
 
     fn did_not_run(&self, job: JobId, outcome: JobOutcome) -> RunEvent {
-        RunEvent::JobFinished { job: self.names.of(job), outcome, duration: std::time::Duration::ZERO, trace: None }
+        RunEvent::JobFinished { job: self.names.of(job), outcome, duration: std::time::Duration::ZERO, coverage: None, trace: None }
     }
 
     fn finished(&self, ended: Ended) -> RunEvent {
@@ -99,7 +99,7 @@ impl Translator {
             _ => JobOutcome::Canceled,
         };
         let trace = Some(self.run.trace_path(ended.job).display().to_string());
-        RunEvent::JobFinished { job: ended.name, outcome, duration: ended.duration, trace }
+        RunEvent::JobFinished { job: ended.name, outcome, duration: ended.duration, coverage: ended.coverage, trace }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dockwright_coordinator::{PipelineRun, PipelineStatus, RegistryFacts, RunDirectory, RunOptions, StartedRun};
+use dockwright_coordinator::{PipelineRun, PipelineStatus, RegistryFacts, RunDirectory, RunOptions, StartedRun, Undelayed, undelay};
 use dockwright_runner::{EngineProvider, Runner, RunnerConfig, config::PullPolicy as RunnerPullPolicy};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use super::{
     select_jobs, translate,
 };
 use crate::{
-    cli::PullPolicy,
+    cli::{Delayed, PullPolicy},
     error::{CommandError, ErrorKind, Explain as _},
     report::{self, RunEvent},
     settings::{EngineChoice, GlobalSettings, RunSettings},
@@ -91,7 +91,7 @@ async fn start(
     let state = global.paths.pipelines();
     let directory = RunDirectory::create(&state)
         .explain(ErrorKind::Environment, || format!("make a place for the pipeline's files in `{}`", state.display()))?;
-    let loaded = LoadedPipeline::load(&settings.project, registry, &directory.sources())?;
+    let loaded = LoadedPipeline::load(&settings.project, global, registry, &directory.sources())?;
     loaded.report_problems()?;
     let LoadedPipeline { project, trigger, config, pipeline, is_empty, .. } = loaded;
     if is_empty {
@@ -100,7 +100,12 @@ async fn start(
         return Err(CommandError::new(ErrorKind::NothingToRun, anyhow::Error::msg(message))
             .hint("`dockwright list` shows which jobs are left out; --event, --ref, --tag and --variable change what rules see"));
     }
-    let pipeline = select_jobs(pipeline, &config, &settings.jobs)?;
+    let mut pipeline = select_jobs(pipeline, &config, &settings.jobs)?;
+    match settings.delayed {
+        Delayed::Wait => {}
+        Delayed::Now => undelay(&mut pipeline, Undelayed::Start),
+        Delayed::Skip => undelay(&mut pipeline, Undelayed::Skip),
+    }
     let announcement = RunEvent::PipelineStarted {
         pipeline: directory.pipeline_id(),
         project: project.remote.path.clone(),

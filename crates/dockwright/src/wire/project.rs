@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use dockwright_coordinator::{GivenVariable, OpenProjectError, Project, RegistryFacts, Tree, Trigger, context};
-use dockwright_pipeline::{Config, Diagnostic, Pipeline, PipelineContext, Sources, evaluate, has_errors, parse};
+use dockwright_coordinator::{
+    GivenVariable, IncludeOptions, Includes, LockError, OpenProjectError, Project, RegistryFacts, Tree, Trigger, context,
+};
+use dockwright_pipeline::{Config, Diagnostic, Merged, Pipeline, PipelineContext, Sources, evaluate, has_errors, parse};
 
+use super::WebClient;
 use crate::{
     cli::Event,
     error::{CommandError, ErrorKind},
     report::print_problem,
-    settings::ProjectSettings,
+    settings::{GlobalSettings, ProjectSettings},
 };
 
 /// A pipeline, the repository it is for, and what is wrong with it.
@@ -17,6 +20,12 @@ pub(crate) struct LoadedPipeline {
     pub(crate) project: Project,
     pub(crate) trigger: Trigger,
     pub(crate) config: Config,
+    /// Absent when something that was to be included is not here.
+    pub(crate) merged: Option<Merged>,
+    /// What it was evaluated for.
+    pub(crate) context: PipelineContext,
+    /// The configuration could be understood, whatever its rules make of it.
+    pub(crate) is_understood: bool,
     pub(crate) pipeline: Pipeline,
     /// What the problems' places refer to.
     pub(crate) sources: Sources,
@@ -30,7 +39,12 @@ const EMPTY: &str = "filtered-by-rules";
 
 impl LoadedPipeline {
     /// Reads and evaluates the configuration. `checkout` is where a repository is made that jobs fetch from.
-    pub(crate) fn load(settings: &ProjectSettings, registry: Option<&RegistryFacts>, checkout: &Path) -> Result<Self, CommandError> {
+    pub(crate) fn load(
+        settings: &ProjectSettings,
+        global: &GlobalSettings,
+        registry: Option<&RegistryFacts>,
+        checkout: &Path,
+    ) -> Result<Self, CommandError> {
         let tree = if settings.committed { Tree::Committed } else { Tree::Working };
         let mut project = Project::open(&settings.directory, tree, checkout).map_err(explain)?;
         match (&settings.branch, &settings.tag) {
@@ -38,20 +52,34 @@ impl LoadedPipeline {
             (None, Some(tag)) => project.stand_on_tag(tag).map_err(explain)?,
             (None, None) => {}
         }
+        if settings.event == Event::MergeRequest {
+            let target = settings.target_branch.clone().unwrap_or_else(|| project.default_branch.clone());
+            project.stand_on_merge_request(&target).map_err(explain)?;
+        }
+        if let Some(reference) = &settings.changes_base {
+            project.compare_changes_with(reference).map_err(explain)?;
+        }
         let trigger = trigger(settings);
         let context: PipelineContext = context(&project, &trigger, registry);
         let file = settings.file.to_string_lossy();
-        let parsed = parse(&file, &project, &context);
+        let parsed = {
+            let includes = Includes::new(&project, include_options(settings, global), &WebClient).map_err(explain_lock)?;
+            let parsed = parse(&file, &includes, &context);
+            includes.save().map_err(explain_lock)?;
+            parsed
+        };
         let mut problems = parsed.problems;
         let mut pipeline = Pipeline::default();
-        if !has_errors(&problems) {
+        let is_understood = !has_errors(&problems);
+        if is_understood {
             let (evaluated, more) = evaluate(&parsed.config, &context);
             pipeline = evaluated;
             problems.extend(more);
         }
         let is_empty = problems.iter().any(|problem| problem.code == EMPTY);
         problems.retain(|problem| problem.code != EMPTY);
-        Ok(Self { is_empty, project, trigger, config: parsed.config, pipeline, sources: parsed.sources, problems })
+        let (config, merged, sources) = (parsed.config, parsed.merged, parsed.sources);
+        Ok(Self { is_empty, is_understood, context, project, trigger, config, merged, pipeline, sources, problems })
     }
 
     /// Prints what is wrong; an error among it is the end.
@@ -65,6 +93,22 @@ impl LoadedPipeline {
             count => Err(CommandError::configuration(format!("the pipeline cannot run because of the {count} problems above"))),
         }
     }
+}
+
+fn include_options(settings: &ProjectSettings, global: &GlobalSettings) -> IncludeOptions {
+    let checkouts = global.file.include.checkouts.iter();
+    IncludeOptions {
+        checkouts: checkouts.map(|(project, directory)| (project.trim_matches('/').to_lowercase(), directory.clone())).collect(),
+        server: global.file.include.server.clone(),
+        cache: global.paths.includes(),
+        mode: settings.lock,
+    }
+}
+
+fn explain_lock(error: LockError) -> CommandError {
+    let is_content = matches!(error, LockError::Line { .. });
+    let error = CommandError::new(ErrorKind::Configuration, error);
+    if is_content { error.hint("mend the line, or remove the file to have everything looked up anew") } else { error }
 }
 
 fn explain(error: OpenProjectError) -> CommandError {
@@ -83,6 +127,7 @@ fn trigger(settings: &ProjectSettings) -> Trigger {
         Event::Schedule => "schedule",
         Event::Api => "api",
         Event::Trigger => "trigger",
+        Event::MergeRequest => "merge_request_event",
     };
     let given = settings.variables.iter().map(|variable| GivenVariable {
         key: variable.key.clone(),
@@ -90,5 +135,5 @@ fn trigger(settings: &ProjectSettings) -> Trigger {
         masked: false,
         file: variable.file,
     });
-    Trigger { source: source.to_owned(), variables: given.collect() }
+    Trigger { source: source.to_owned(), variables: given.collect(), inputs: settings.inputs.clone() }
 }

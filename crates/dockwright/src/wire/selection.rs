@@ -13,10 +13,11 @@ pub(crate) fn select_jobs(pipeline: Pipeline, config: &Config, names: &[String])
     if names.is_empty() {
         return Ok(pipeline);
     }
-    if let Some(missing) = names.iter().find(|name| pipeline.job(name).is_none()) {
+    if let Some(missing) = names.iter().find(|name| jobs_of(&pipeline, name).is_empty()) {
         return Err(not_in_pipeline(missing, config));
     }
-    let mut wanted = with_needed(&pipeline, names);
+    let names: Vec<String> = names.iter().flat_map(|name| jobs_of(&pipeline, name)).collect();
+    let mut wanted = with_needed(&pipeline, &names);
     let needs: Vec<String> =
         wanted.iter().filter_map(|name| pipeline.job(name)?.needs.as_ref()).flatten().map(|need| need.job.clone()).collect();
     // Of the earlier stages, jobs that wait for somebody or for a failure are not started by being earlier.
@@ -27,11 +28,21 @@ pub(crate) fn select_jobs(pipeline: Pipeline, config: &Config, names: &[String])
     select(&pipeline, &wanted).map_err(|error| CommandError::new(ErrorKind::Usage, error))
 }
 
+/// Returns the jobs that a name means: an entry with `parallel` is named by its own name, or by that of one of its jobs.
+fn jobs_of(pipeline: &Pipeline, name: &str) -> Vec<String> {
+    pipeline.jobs.iter().filter(|job| job.name == name || job.group == name).map(|job| job.name.clone()).collect()
+}
+
 fn not_in_pipeline(name: &str, config: &Config) -> CommandError {
-    if config.job_names().any(|known| known == name) {
+    if !config.jobs_named(name).is_empty() {
         return CommandError::usage(format!("job `{name}` is not part of this pipeline: its rules leave it out"))
             .hint("`dockwright list` shows which jobs run; --event, --ref, --tag and --variable change what rules see");
     }
+    no_such_job(name, config)
+}
+
+/// Says that the configuration has no job of a name, and which it may have meant.
+pub(crate) fn no_such_job(name: &str, config: &Config) -> CommandError {
     let error = CommandError::usage(format!("there is no job `{name}`"));
     match nearest(name, config.job_names()) {
         Some(similar) => error.hint(format!("did you mean `{similar}`?")),
@@ -46,7 +57,7 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 
 #[cfg(test)]
 mod tests {
-    use dockwright_pipeline::{LoadError, Loader, PipelineContext, evaluate, parse};
+    use dockwright_pipeline::{PipelineContext, evaluate, parse};
 
     use super::*;
 
@@ -59,23 +70,13 @@ release: {stage: deploy, script: [make], when: manual, needs: [unit]}
 publish: {stage: deploy, script: [make]}
 clean: {stage: test, script: [make], when: on_failure}
 nightly: {stage: deploy, script: [make], rules: [{if: $NIGHTLY}]}
+shards: {stage: build, script: [make], parallel: 2, needs: []}
 ";
-
-    struct OneFile;
-
-    impl Loader for OneFile {
-        fn load_local(&self, _path: &str) -> Result<String, LoadError> {
-            Ok(FILE.to_owned())
-        }
-
-        fn list_files(&self) -> Vec<String> {
-            Vec::new()
-        }
-    }
 
     fn selected(names: &[&str]) -> Result<Vec<(String, When)>, String> {
         let context = PipelineContext::default();
-        let parsed = parse("ci.yml", &OneFile, &context);
+        let files = indexmap::IndexMap::from([("ci.yml".to_owned(), FILE.to_owned())]);
+        let parsed = parse("ci.yml", &files, &context);
         assert_eq!(parsed.problems, []);
         let (pipeline, _) = evaluate(&parsed.config, &context);
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -100,7 +101,13 @@ nightly: {stage: deploy, script: [make], rules: [{if: $NIGHTLY}]}
 
     #[test]
     fn earlier_stages_come_along_but_not_what_waits_in_them() {
-        assert_eq!(selected(&["publish"]), Ok(started(&["compile", "unit", "publish"])));
+        assert_eq!(selected(&["publish"]), Ok(started(&["compile", "shards 1/2", "shards 2/2", "unit", "publish"])));
+    }
+
+    #[test]
+    fn an_entry_with_parallel_means_all_its_jobs() {
+        assert_eq!(selected(&["shards"]), Ok(started(&["shards 1/2", "shards 2/2"])));
+        assert_eq!(selected(&["shards 2/2"]), Ok(started(&["shards 2/2"])));
     }
 
     #[test]

@@ -33,6 +33,27 @@ fn the_named_job_brings_what_it_needs_and_no_more() {
 }
 
 #[test]
+fn coverage_is_in_the_summary_and_delayed_jobs_need_not_be_waited_for() {
+    let configuration = "
+one:
+  script: [echo TOTAL 81.5% of lines]
+  coverage: '/TOTAL \\d+\\.\\d+%/'
+late:
+  stage: deploy
+  script: [echo from-late]
+  when: delayed
+  start_in: 1 hour
+";
+    let project = Project::new(configuration);
+    let printed = project.output(&["run", "--delayed", "now"]).ended_with(0);
+    assert!(printed.stderr.contains("passed  coverage 81.5%"), "{}", printed.stderr);
+    assert!(printed.stdout.contains("from-late"), "{}", printed.stdout);
+    let printed = project.output(&["run", "--delayed", "skip"]).ended_with(0);
+    assert!(!printed.stdout.contains("from-late"), "{}", printed.stdout);
+    assert!(project.output(&["run", "late"]).ended_with(0).stdout.contains("from-late"));
+}
+
+#[test]
 fn json_is_one_event_per_line() {
     let project = Project::new("bad:\n  script:\n    - echo hello\n    - exit 3\n");
     let printed = project.output(&["run", "--json"]).ended_with(1);
@@ -81,6 +102,21 @@ fn list_shows_jobs_and_runs_none() {
     let names: Vec<&str> = jobs["jobs"].as_array().expect("jobs").iter().filter_map(|job| job["name"].as_str()).collect();
     assert_eq!(names, ["a", "b"]);
     assert!(!project.repository().join("ran").exists());
+}
+
+#[test]
+fn preview_shows_the_whole_configuration_even_when_a_job_is_wrong() {
+    let project = Project::new("include: ci.yml\nchild: {extends: .parent, stage: tets}\n");
+    project.write("ci.yml", ".parent: {script: [make]}\n");
+    let printed = project.output(&["preview"]).ended_with(3);
+    let expected = "---\n\".parent\":\n  script:\n  - make\nchild:\n  script:\n  - make\n  extends: \".parent\"\n  stage: tets\n";
+    assert_eq!(printed.stdout, expected);
+    assert!(printed.stderr.contains("stage-unknown"), "{}", printed.stderr);
+    let printed = project.output(&["preview", "--json"]).ended_with(3);
+    let merged: serde_json::Value = serde_json::from_str(&printed.stdout).expect("JSON");
+    assert_eq!(merged["child"]["script"][0], "make");
+    project.write(".gitlab-ci.yml", "include: none.yml\njob: {script: [x]}\n");
+    assert_eq!(project.output(&["preview"]).ended_with(3).stdout, "", "half a configuration is none");
 }
 
 #[test]

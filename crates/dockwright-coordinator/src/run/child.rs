@@ -1,0 +1,135 @@
+//! Making a child pipeline: its configuration read, and evaluated for the commit of its parent.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use dockwright_pipeline::{ChildInclude, LoadError, Loaded, Loader, Pipeline, Place, Request, evaluate, has_errors, parse, render_line};
+
+use crate::{
+    predefined::{self, RegistryFacts, Trigger},
+    project::Project,
+};
+
+/// Name of the file that stands for `trigger:include`. No path of a repository begins like this.
+const ROOT: &str = ".git/dockwright-child.yml";
+/// Largest archive, and largest file of it, that a configuration is taken from.
+const ARTIFACT_SIZE_BYTES: u64 = 5 * 1024 * 1024;
+/// Levels of pipelines below the first.
+pub(super) const MAX_DEPTH: usize = 2;
+
+/// Why there is no child pipeline, in words for the trace of the job that was to start it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChildError {
+    #[error("the child pipeline would be more than {MAX_DEPTH} levels below the first pipeline")]
+    TooDeep,
+    #[error("job `{job}` left no artifacts to take `{path}` from")]
+    NoArtifacts { job: String, path: String },
+    #[error("take `{path}` from the artifacts of job `{job}`: {reason}")]
+    Artifact { job: String, path: String, reason: String },
+    #[error("the configuration of the child pipeline is wrong:\n{problems}")]
+    Configuration { problems: String },
+    #[error(transparent)]
+    Directory(#[from] crate::DirectoryError),
+}
+
+/// A file of the configuration, with the archive that it is in.
+pub(super) struct Source {
+    pub(super) include: ChildInclude,
+    /// Absent for a local file, and for a job that left no artifacts.
+    pub(super) archive: Option<PathBuf>,
+}
+
+/// Reads and evaluates the configuration. Looks at files and asks Git, so it blocks.
+pub(super) fn make(
+    project: &Project,
+    trigger: &Trigger,
+    registry: Option<&RegistryFacts>,
+    sources: &[Source],
+) -> Result<Pipeline, ChildError> {
+    let files = ChildFiles::new(project, sources)?;
+    let context = predefined::context(project, trigger, registry);
+    let parsed = parse(ROOT, &files, &context);
+    let mut problems = parsed.problems;
+    let mut pipeline = Pipeline::default();
+    if !has_errors(&problems) {
+        let (evaluated, more) = evaluate(&parsed.config, &context);
+        pipeline = evaluated;
+        problems.extend(more);
+    }
+    if has_errors(&problems) {
+        let lines: Vec<String> =
+            problems.iter().filter(|problem| problem.is_error()).map(|problem| render_line(problem, &parsed.sources)).collect();
+        return Err(ChildError::Configuration { problems: lines.join("\n") });
+    }
+    Ok(pipeline)
+}
+
+/// The files of the commit, and those that were made by jobs.
+struct ChildFiles<'a> {
+    project: &'a Project,
+    made: HashMap<String, String>,
+}
+
+impl<'a> ChildFiles<'a> {
+    fn new(project: &'a Project, sources: &[Source]) -> Result<Self, ChildError> {
+        let mut made = HashMap::new();
+        let mut root = String::from("include:\n");
+        for (number, source) in sources.iter().enumerate() {
+            let path = match &source.include {
+                ChildInclude::Local(path) => path.clone(),
+                ChildInclude::Artifact { path, job } => {
+                    let text = from_archive(source.archive.as_deref(), path, job)?;
+                    let name = format!(".git/artifact-{number}/{}.yml", path.trim_end_matches(".yml"));
+                    made.insert(name.clone(), text);
+                    name
+                }
+            };
+            writeln!(root, "  - local: '{}'", path.replace('\'', "''")).expect("writing to a string");
+        }
+        made.insert(ROOT.to_owned(), root);
+        Ok(Self { project, made })
+    }
+}
+
+impl Loader for ChildFiles<'_> {
+    fn load(&self, request: &Request) -> Result<Loaded, LoadError> {
+        let made = match request {
+            Request::Local { place: Place::Own, path } => self.made.get(path),
+            _ => None,
+        };
+        match made {
+            Some(text) => Ok(Loaded { text: text.clone(), place: Place::Own, component: None }),
+            None => self.project.load(request),
+        }
+    }
+
+    fn list_files(&self, place: &Place) -> Vec<String> {
+        self.project.list_files(place)
+    }
+}
+
+fn from_archive(archive: Option<&Path>, path: &str, job: &str) -> Result<String, ChildError> {
+    let archive = archive.ok_or_else(|| ChildError::NoArtifacts { job: job.to_owned(), path: path.to_owned() })?;
+    read_entry(archive, path).map_err(|error| ChildError::Artifact {
+        job: job.to_owned(),
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn read_entry(archive: &Path, path: &str) -> std::io::Result<String> {
+    let file = File::open(archive)?;
+    if file.metadata()?.len() > ARTIFACT_SIZE_BYTES {
+        return Err(std::io::Error::other(format!("the archive is larger than {ARTIFACT_SIZE_BYTES} bytes")));
+    }
+    let mut archive = zip::ZipArchive::new(file).map_err(std::io::Error::other)?;
+    let entry = archive.by_name(path).map_err(std::io::Error::other)?;
+    let mut text = String::new();
+    entry.take(ARTIFACT_SIZE_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
