@@ -103,6 +103,8 @@ pub(crate) struct JobConfig {
     pub(crate) tags: Vec<String>,
     pub(crate) interruptible: bool,
     pub(crate) environment: Option<Environment>,
+    /// The job that stops the environment.
+    pub(crate) on_stop: Option<(String, Span)>,
     pub(crate) resource_group: Option<String>,
     pub(crate) coverage: Option<Coverage>,
     pub(crate) bridge: Option<Bridge>,
@@ -169,6 +171,8 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
         tags: shared.tags.unwrap_or_default(),
         interruptible: shared.interruptible.unwrap_or(false),
         environment: present(map, "environment").and_then(|entry| environment::read(reader, &format!("{at}:environment"), &entry.value)),
+        on_stop: present(map, "environment")
+            .and_then(|entry| environment::read_on_stop(reader, &format!("{at}:environment"), &entry.value)),
         bridge: present(map, "trigger").and_then(|entry| trigger::read(reader, &format!("{at}:trigger"), &entry.value)),
         coverage: present(map, "coverage").and_then(|entry| coverage::read(reader, &format!("{at}:coverage"), &entry.value)),
         resource_group: present(map, "resource_group").and_then(|entry| resource_group(reader, &at, entry)),

@@ -3,6 +3,7 @@
 use super::{
     Reader,
     default::{self, Shared},
+    environment,
     job::{self, Inherited, Jobs},
     parallel, present,
     variables::{self, Variables},
@@ -33,6 +34,7 @@ pub(crate) fn read(root: &Map, problems: &mut Vec<Diagnostic>) -> Config {
     let stages = stages(&mut reader, root);
     let jobs = jobs(&mut reader, root, &Inherited { defaults: &defaults, variables: &variables });
     let jobs = parallel::expand(jobs, &mut reader);
+    environment::check_on_stop(&jobs, &mut reader);
     Config { stages, variables, workflow, jobs }
 }
 
