@@ -20,6 +20,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use owner::new_token;
+
 use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},
     dotenv::{self, DotenvError},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use dockwright_job::{Dependency, DependencyFile, FailureReason, JobId, JobPayload, JobState, JobToken, JobUpdate};
-use dockwright_pipeline::{Job, Pipeline};
+use dockwright_pipeline::Pipeline;
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use tokio::{
@@ -20,7 +20,7 @@ use super::{Access, Request, RunError, RunOptions, Stops, StoredArtifact};
 use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},
     event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus},
-    payload::{PayloadFacts, RunOfJob},
+    payload::{self, PayloadFacts, RunOfJob},
     schedule::{self, Command, Event, JobIndex, Outcome, Plan, State},
 };
 
@@ -65,7 +65,9 @@ impl Owner {
             project,
             trigger,
             registry,
+            is_remote: false,
             pipeline_id: directory.pipeline_id(),
+            pipeline_iid: directory.pipeline_id(),
             pipeline_name: pipeline.name.clone(),
             created: Timestamp::now(),
         };
@@ -181,6 +183,7 @@ impl Owner {
                 self.queue.push_back(job);
                 self.emit(JobEvent::Waiting { job: id, status: JobStatus::Pending }).await;
             }
+            Command::Reopen(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Created }).await,
             Command::Hold(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Manual }).await,
             Command::Stop(job) => self.stops.of(self.latest[job]).cancel.cancel(),
             Command::Close { job, status, is_allowed_to_fail } => {
@@ -284,7 +287,7 @@ impl Owner {
     async fn payload(&self, id: JobId) -> Result<JobPayload, crate::GitError> {
         let run = &self.runs[&id];
         let job = self.pipeline.jobs[run.job].clone();
-        let sources = self.artifact_sources(&job);
+        let sources = payload::artifact_sources(&self.pipeline, &self.latest, &job);
         let of_job = RunOfJob {
             id,
             token: run.token.clone(),
@@ -301,20 +304,6 @@ impl Owner {
         let facts = self.facts.clone();
         // Keys of caches are computed by Git.
         tokio::task::spawn_blocking(move || facts.payload(&job, &of_job)).await.expect("making a payload does not panic")
-    }
-
-    /// Returns the runs whose artifacts a job receives, oldest first: later ones overwrite files of earlier ones.
-    fn artifact_sources(&self, job: &Job) -> Vec<JobId> {
-        let stage = |job: &Job| self.pipeline.stages.iter().position(|stage| *stage == job.stage);
-        let is_source = |other: &Job| match &job.needs {
-            Some(needs) => needs.iter().any(|need| need.artifacts && need.job == other.name),
-            None => stage(other) < stage(job),
-        };
-        let is_wanted = |other: &Job| job.dependencies.as_ref().is_none_or(|names| names.contains(&other.name));
-        let others = self.pipeline.jobs.iter().zip(&self.latest);
-        let mut sources: Vec<JobId> = others.filter(|(other, _)| is_source(other) && is_wanted(other)).map(|(_, id)| *id).collect();
-        sources.sort();
-        sources
     }
 
     fn dependency(&self, id: JobId) -> Option<Dependency> {
@@ -406,7 +395,7 @@ impl Owner {
 }
 
 /// Makes a token that nobody can guess.
-fn new_token() -> JobToken {
+pub(crate) fn new_token() -> JobToken {
     let mut bytes = [0; 20];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
     JobToken::new(format!("glcbt-{}", hex::encode(bytes)))

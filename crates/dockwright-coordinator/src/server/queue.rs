@@ -1,0 +1,180 @@
+//! What runners do: take jobs and say how they end.
+
+use std::time::Instant;
+
+use dockwright_job::{FailureReason, JobId, JobPayload, JobState, RunnerDetails, TraceChecksum};
+use rusqlite::params;
+
+use super::{
+    ACKNOWLEDGE_WITHIN, JobRecord, RunnerRecord, SILENCE_MAX, Server, ServerError, database,
+    live::Live,
+    record::{self, Record as _},
+    secret,
+};
+use crate::{
+    event::JobStatus,
+    predefined,
+    schedule::{Event, Outcome},
+};
+
+/// Where a job stands for its runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Running,
+    /// To be ended in order.
+    Canceling,
+}
+
+/// `PUT /jobs/:id`.
+#[derive(Debug, Clone)]
+pub struct JobUpdateRequest {
+    pub state: JobState,
+    pub failure_reason: Option<FailureReason>,
+    pub exit_code: Option<i32>,
+    pub output: Option<TraceChecksum>,
+}
+
+impl Server {
+    /// Gives a job to a runner, when there is one for it. It is the runner's once it has confirmed it.
+    pub fn take_job(&self, runner: &RunnerRecord, details: &RunnerDetails) -> Result<Option<JobPayload>, ServerError> {
+        let mut book = self.book();
+        let waiting = JobRecord::list(&book.connection, "WHERE status = 'pending' AND is_latest ORDER BY id", params![])?;
+        for job in waiting {
+            if let Err(error) = self.load(&mut book, job.pipeline_id) {
+                tracing::error!(job = %job.id, %error, "the pipeline of a waiting job cannot be loaded");
+                continue;
+            }
+            let book = &mut *book;
+            let Some(live) = book.live.get_mut(&job.pipeline_id) else { continue };
+            if !runner.takes(&job.tags, predefined::is_protected(&live.facts.project)) {
+                continue;
+            }
+            let payload = live.payload(&book.connection, &self.jobs, &job);
+            let transaction = database::begin(&mut book.connection)?;
+            let (state, latest) = live.step(&transaction, Event::Started(job.position))?;
+            transaction.execute(
+                "UPDATE jobs SET status = 'running', runner_id = ?, started_at = ?, is_acknowledged = ?, cancels_gracefully = ? WHERE id = ?",
+                params![
+                    runner.id,
+                    record::now(),
+                    !details.features.two_phase_job_commit,
+                    details.features.cancel_gracefully,
+                    job.id.0
+                ],
+            )?;
+            let mut stepped = Live { pipeline: live.pipeline.clone(), facts: live.facts.clone(), state, latest };
+            if let Err(error) = &payload {
+                tracing::error!(job = %job.id, %error, "the payload of a job cannot be made");
+                let failed = Outcome::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None };
+                transaction.execute("UPDATE jobs SET failure_reason = 'runner_system_failure' WHERE id = ?", params![job.id.0])?;
+                (stepped.state, stepped.latest) = stepped.step(&transaction, Event::Ended(job.position, failed))?;
+            }
+            transaction.commit()?;
+            (live.state, live.latest) = (stepped.state, stepped.latest);
+            if let Ok(payload) = payload {
+                book.heard.insert(job.id, Instant::now());
+                return Ok(Some(payload));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes note that a runner was here.
+    pub fn note_contact(&self, runner: &RunnerRecord) -> Result<(), ServerError> {
+        // Once a minute is enough for people, and spares the disk.
+        let is_fresh = runner.contacted_at.as_deref().is_some_and(|time| record::seconds_since(time) < 60.0);
+        if !is_fresh {
+            self.book().connection.execute("UPDATE runners SET contacted_at = ? WHERE id = ?", params![record::now(), runner.id])?;
+        }
+        Ok(())
+    }
+
+    /// Returns a job that a token proves the right to report on.
+    pub fn running_job(&self, id: JobId, token: &str) -> Result<(JobRecord, Standing), ServerError> {
+        let mut book = self.book();
+        let job = book.job(id)?;
+        if !secret::is_same(&job.token, token) {
+            return Err(ServerError::Forbidden);
+        }
+        if job.status != JobStatus::Running {
+            return Err(ServerError::JobOver { status: job.status.as_str() });
+        }
+        book.heard.insert(id, Instant::now());
+        let standing = if job.is_canceling { Standing::Canceling } else { Standing::Running };
+        Ok((job, standing))
+    }
+
+    /// Takes a report of a job's state.
+    pub fn update_job(&self, id: JobId, token: &str, update: &JobUpdateRequest) -> Result<Standing, ServerError> {
+        let (job, standing) = match self.running_job(id, token) {
+            // An answer may have been lost; the same report again is as good as the first.
+            Err(ServerError::JobOver { status }) if is_same_end(status, update.state) => return Ok(Standing::Running),
+            other => other?,
+        };
+        if update.state == JobState::Running {
+            if !job.is_acknowledged {
+                self.book().connection.execute("UPDATE jobs SET is_acknowledged = 1 WHERE id = ?", params![id.0])?;
+            }
+            return Ok(standing);
+        }
+        self.check_trace(id, update.output.as_ref())?;
+        let outcome = match update.state {
+            JobState::Success => Outcome::Success,
+            _ => Outcome::Failed { reason: update.failure_reason.unwrap_or(FailureReason::ScriptFailure), exit_code: update.exit_code },
+        };
+        self.end_job(&job, outcome)?;
+        Ok(Standing::Running)
+    }
+
+    fn end_job(&self, job: &JobRecord, outcome: Outcome) -> Result<(), ServerError> {
+        if let Outcome::Failed { reason, exit_code } = &outcome {
+            let reason = crate::schedule::reason_name(*reason);
+            self.book()
+                .connection
+                .execute("UPDATE jobs SET failure_reason = ?, exit_code = ? WHERE id = ?", params![reason, exit_code, job.id.0])?;
+        }
+        let id = job.id;
+        let position = job.position;
+        // Only the run that is the latest: another may have begun meanwhile.
+        self.advance(job.pipeline_id, &|live| (live.latest[position] == id).then(|| Event::Ended(position, outcome.clone())))?;
+        self.book().heard.remove(&id);
+        Ok(())
+    }
+
+    /// Takes jobs back from runners that did not confirm them, and ends jobs whose runners have fallen silent. Called every few seconds.
+    pub fn tidy(&self) -> Result<(), ServerError> {
+        let now = Instant::now();
+        let running = {
+            let mut book = self.book();
+            let running = JobRecord::list(&book.connection, "WHERE status = 'running' AND is_latest", params![])?;
+            for job in &running {
+                book.heard.entry(job.id).or_insert(now);
+            }
+            let silence = |job: &JobRecord| now.saturating_duration_since(book.heard.get(&job.id).copied().unwrap_or(now));
+            let mut silent = Vec::new();
+            for job in running {
+                let limit = if job.is_acknowledged { SILENCE_MAX } else { ACKNOWLEDGE_WITHIN };
+                if silence(&job) > limit {
+                    silent.push(job);
+                }
+            }
+            silent
+        };
+        for job in running {
+            if job.is_acknowledged {
+                tracing::warn!(job = %job.id, "the runner of a job has fallen silent");
+                self.end_job(&job, Outcome::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None })?;
+            } else {
+                tracing::info!(job = %job.id, "a runner did not confirm a job; it goes back to the queue");
+                let (id, position) = (job.id, job.position);
+                self.advance(job.pipeline_id, &|live| (live.latest[position] == id).then_some(Event::Returned(position)))?;
+                self.book().heard.remove(&id);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_same_end(status: &str, state: JobState) -> bool {
+    matches!((status, state), ("success", JobState::Success) | ("failed", JobState::Failed))
+}
