@@ -6,3 +6,4 @@ mod fake_server;
 mod http;
 mod shell;
 mod support;
+mod tls;
