@@ -160,6 +160,11 @@ impl State {
         self.jobs[job].status
     }
 
+    /// Tells whether nothing more happens by itself.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
     /// Returns the status of the whole pipeline.
     pub(crate) fn pipeline_status(&self) -> PipelineStatus {
         let everything: Vec<JobIndex> = (0..self.jobs.len()).collect();

@@ -269,6 +269,10 @@ impl Server {
         }
         transaction.commit()?;
         (live.state, live.latest) = (stepped.state, stepped.latest);
+        if live.state.is_finished() {
+            // Whoever wants something of it again finds it in the database.
+            book.live.remove(&pipeline);
+        }
         self.queue_has_changed();
         Ok(())
     }

@@ -143,7 +143,10 @@ impl Server {
 
     /// Takes jobs back from runners that did not confirm them, and ends jobs whose runners have fallen silent. Called every few seconds.
     pub fn tidy(&self) -> Result<(), ServerError> {
-        let now = Instant::now();
+        self.tidy_at(Instant::now())
+    }
+
+    fn tidy_at(&self, now: Instant) -> Result<(), ServerError> {
         let running = {
             let mut book = self.book();
             let running = JobRecord::list(&book.connection, "WHERE status = 'running' AND is_latest", params![])?;
@@ -177,4 +180,111 @@ impl Server {
 
 fn is_same_end(status: &str, state: JobState) -> bool {
     matches!((status, state), ("success", JobState::Success) | ("failed", JobState::Failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use dockwright_job::RunnerFeatures;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        project::git,
+        server::{NewPipeline, NewRunner, ServerOptions},
+    };
+
+    fn open(root: &Path) -> Server {
+        let options = ServerOptions { directory: root.join("data"), url: "http://127.0.0.1:1".to_owned() };
+        Server::open(options).expect("the directory can be used")
+    }
+
+    /// A coordinator with one waiting job.
+    fn with_job(root: &Path) -> (Server, RunnerRecord) {
+        let repository = root.join("repository");
+        std::fs::create_dir(&repository).expect("a directory");
+        std::fs::write(repository.join(".gitlab-ci.yml"), "job: {script: 'true'}\n").expect("a file");
+        for arguments in [
+            &["init", "--quiet", "--initial-branch=main"][..],
+            &["add", "."],
+            &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "x"],
+        ] {
+            git(&repository, arguments).bytes().expect("git succeeds");
+        }
+        let server = open(root);
+        let project = server.add_project("group/app", &repository).expect("a project");
+        let new = NewPipeline { ref_name: "main".to_owned(), source: "api".to_owned(), ..NewPipeline::default() };
+        server.create_pipeline(&project, &new).expect("a pipeline");
+        let token = server.create_runner(&NewRunner { run_untagged: true, ..NewRunner::default() }).expect("a runner").token;
+        let runner = server.runner(token.expose()).expect("it is known");
+        (server, runner)
+    }
+
+    fn details() -> RunnerDetails {
+        let features = RunnerFeatures { two_phase_job_commit: true, cancel_gracefully: true, ..RunnerFeatures::default() };
+        RunnerDetails { features, ..RunnerDetails::default() }
+    }
+
+    fn report(state: JobState) -> JobUpdateRequest {
+        JobUpdateRequest { state, failure_reason: None, exit_code: None, output: None }
+    }
+
+    #[test]
+    fn a_job_that_is_not_confirmed_goes_to_somebody_else() {
+        let root = TempDir::new().expect("a temporary directory");
+        let (server, runner) = with_job(root.path());
+        let first = server.take_job(&runner, &details()).expect("an answer").expect("a job");
+        assert!(server.take_job(&runner, &details()).expect("an answer").is_none(), "a job is given once");
+        server.tidy_at(Instant::now() + ACKNOWLEDGE_WITHIN + Duration::from_secs(1)).expect("tidied");
+        let second = server.take_job(&runner, &details()).expect("an answer").expect("the job again");
+        assert_eq!(first.id, second.id);
+        let late = server.update_job(first.id, first.token.expose(), &report(JobState::Running));
+        assert!(matches!(late, Err(ServerError::Forbidden)), "{late:?}");
+        server.update_job(second.id, second.token.expose(), &report(JobState::Running)).expect("confirmed");
+        server.tidy_at(Instant::now() + ACKNOWLEDGE_WITHIN + Duration::from_secs(1)).expect("tidied");
+        server.update_job(second.id, second.token.expose(), &report(JobState::Success)).expect("it is still the runner's");
+        // The answer may have been lost.
+        server.update_job(second.id, second.token.expose(), &report(JobState::Success)).expect("once more");
+        let other = server.update_job(second.id, second.token.expose(), &report(JobState::Failed));
+        assert!(matches!(other, Err(ServerError::JobOver { status: "success" })), "{other:?}");
+    }
+
+    #[test]
+    fn a_silent_runner_fails_its_job_even_after_a_restart() {
+        let root = TempDir::new().expect("a temporary directory");
+        let (server, runner) = with_job(root.path());
+        let job = server.take_job(&runner, &details()).expect("an answer").expect("a job");
+        server.update_job(job.id, job.token.expose(), &report(JobState::Running)).expect("confirmed");
+        drop(server);
+        let server = open(root.path());
+        server.tidy_at(Instant::now() + SILENCE_MAX).expect("tidied");
+        server.tidy_at(Instant::now() + SILENCE_MAX + SILENCE_MAX / 2).expect("tidied");
+        assert_eq!(server.project_job(1, job.id).expect("a job").0.status, JobStatus::Running, "everybody gets the whole time");
+        server.tidy_at(Instant::now() + SILENCE_MAX * 3).expect("tidied");
+        let (ended, pipeline) = server.project_job(1, job.id).expect("a job");
+        assert_eq!((ended.status, ended.failure_reason.as_deref()), (JobStatus::Failed, Some("runner_system_failure")));
+        assert_eq!(pipeline.status, "failed");
+    }
+
+    #[test]
+    fn a_trace_is_written_where_its_runner_says() {
+        let root = TempDir::new().expect("a temporary directory");
+        let (server, runner) = with_job(root.path());
+        let job = server.take_job(&runner, &details()).expect("an answer").expect("a job");
+        let append = |offset, bytes: &[u8]| server.append_trace(job.id, job.token.expose(), offset, bytes);
+        assert_eq!(append(0, b"first").expect("stored").0, 5);
+        // The same once more, as after an answer that was lost.
+        assert_eq!(append(0, b"first").expect("stored").0, 5);
+        assert!(matches!(append(7, b"x"), Err(ServerError::TraceGap { stored: 5 })));
+        assert_eq!(append(5, b" second").expect("stored").0, 12);
+        let output = |bytes: &[u8]| {
+            let checksum = format!("crc32:{:08x}", crc32fast::hash(bytes));
+            TraceChecksum { checksum: Some(checksum), bytesize: Some(bytes.len() as u64) }
+        };
+        let ended = |bytes| JobUpdateRequest { output: Some(output(bytes)), ..report(JobState::Success) };
+        let wrong = server.update_job(job.id, job.token.expose(), &ended(b"first sec0nd"));
+        assert!(matches!(wrong, Err(ServerError::TraceDiffers)), "{wrong:?}");
+        server.update_job(job.id, job.token.expose(), &ended(b"first second")).expect("it is the same");
+    }
 }
