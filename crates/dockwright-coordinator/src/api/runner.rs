@@ -87,11 +87,13 @@ impl Api {
         Ok(respond::empty(StatusCode::NO_CONTENT))
     }
 
-    /// Waits for a job. The queue's version is read before the queue, so that what changes in between is noticed.
+    /// Gives a job, or waits for one when the runner knows the queue as it is; one that does not, or does not want to wait, gets its
+    /// answer at once, as from GitLab. The queue's version is read before the queue, so that what changes in between is noticed.
     async fn request_job(&self, request: Request<Incoming>) -> Result<Response, Failure> {
         let asked: JobRequest = json_body(request).await?;
         let mut queue = self.server.watch_queue();
         let deadline = tokio::time::Instant::now() + HOLD;
+        let may_hold = asked.last_update.as_deref() == Some(queue.borrow().to_string().as_str());
         loop {
             let version = *queue.borrow_and_update();
             let asked = asked.clone();
@@ -99,11 +101,12 @@ impl Api {
             let answered = match job {
                 Some(job) => json(StatusCode::CREATED, &job),
                 None => {
-                    let is_over = tokio::select! {
-                        changed = queue.changed() => changed.is_err(),
-                        () = tokio::time::sleep_until(deadline) => true,
-                        () = self.stop.cancelled() => true,
-                    };
+                    let is_over = !may_hold
+                        || tokio::select! {
+                            changed = queue.changed() => changed.is_err(),
+                            () = tokio::time::sleep_until(deadline) => true,
+                            () = self.stop.cancelled() => true,
+                        };
                     if !is_over {
                         continue;
                     }

@@ -153,6 +153,26 @@ async fn pushes_are_noticed() {
     assert_eq!(status, 400, "{}", String::from_utf8_lossy(&body));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_knows_the_queue_waits() {
+    let world = World::new("job: {script: 'true'}\n");
+    let runner = world.json("POST", "/user/runners", "{}");
+    let ask = |last_update: &str| {
+        let body = format!(r#"{{"token":{},"last_update":"{last_update}"}}"#, runner["token"]);
+        let address = world.address.clone();
+        std::thread::spawn(move || call(&address, "POST", "/jobs/request", "", &body).0)
+    };
+    for stale in ["", "1"] {
+        assert_eq!(ask(stale).join().expect("an answer"), 204);
+    }
+    let known = world.queue_version(runner["token"].as_str().expect("a token"));
+    let waiting = ask(&known);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished(), "the request is held");
+    world.create_pipeline();
+    assert_eq!(waiting.join().expect("an answer"), 201);
+}
+
 /// Prints how long a job takes from being queued to its success. `cargo test -- --ignored --nocapture` shows it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]

@@ -94,6 +94,13 @@ impl World {
         String::from_utf8_lossy(&self.call("GET", &format!("/projects/1/jobs/{id}/trace"), "").1).into_owned()
     }
 
+    /// Returns what an answer without a job says of the queue.
+    pub(crate) fn queue_version(&self, token: &str) -> String {
+        let (_, head, _) = exchange(&self.address, "POST", "/jobs/request", "", &format!(r#"{{"token":"{token}"}}"#));
+        let line = head.lines().find_map(|line| line.strip_prefix("x-gitlab-last-update: ")).expect("a version");
+        line.trim().to_owned()
+    }
+
     /// Waits until a pipeline has a status.
     pub(crate) async fn until_pipeline(&self, id: u64, status: &str) {
         self.until(&format!("pipeline {id} is {status}"), || {
@@ -182,8 +189,13 @@ fn commit(repository: &PathBuf, config: &str) {
     git(repository, &["commit", "--quiet", "--allow-empty", "--message", "change"]);
 }
 
-/// One request over a connection of its own.
+/// One request over a connection of its own: status and body of the answer.
 pub(crate) fn call(address: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, Vec<u8>) {
+    let (status, _, body) = exchange(address, method, path, headers, body);
+    (status, body)
+}
+
+fn exchange(address: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).expect("the coordinator listens");
     let length = body.len();
     let request = format!(
@@ -195,5 +207,6 @@ pub(crate) fn call(address: &str, method: &str, path: &str, headers: &str, body:
     stream.read_to_end(&mut answer).expect("it answers");
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
     let status = String::from_utf8_lossy(&answer[9..12]).parse().expect("a status");
-    (status, answer.split_off(end + 4))
+    let body = answer.split_off(end + 4);
+    (status, String::from_utf8_lossy(&answer).into_owned(), body)
 }
