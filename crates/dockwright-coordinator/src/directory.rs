@@ -92,6 +92,10 @@ pub(crate) struct JobsDirectory {
 }
 
 impl JobsDirectory {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     pub(crate) fn create(&self, job: JobId) -> Result<(), DirectoryError> {
         let path = self.path.join(job.to_string()).join("artifacts");
         fs::create_dir_all(&path).map_err(|source| DirectoryError::new("create", &path, source))

@@ -22,6 +22,9 @@ mod payload;
 mod run;
 mod schedule;
 
+pub mod api;
+pub mod server;
+
 pub use directory::{DirectoryError, RunDirectory};
 pub use dotenv::DotenvError;
 pub use event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus};

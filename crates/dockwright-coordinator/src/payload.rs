@@ -4,7 +4,7 @@ use dockwright_job::{
     Artifact, ArtifactFormat, ArtifactWhen, Cache, CachePolicy, Credentials, Dependency, DockerOptions, Features, GitInfo, Hook, HookName,
     Image, ImageOptions, JobId, JobInfo, JobPayload, JobToken, RefType, RunnerInfo, Step, Variable,
 };
-use dockwright_pipeline::{CacheKey, ExpandableVariable, Job, KeepWhen, expand_blank, sort_and_expand};
+use dockwright_pipeline::{CacheKey, ExpandableVariable, Job, KeepWhen, Pipeline, expand_blank, sort_and_expand};
 use indexmap::IndexMap;
 use jiff::Timestamp;
 
@@ -23,7 +23,11 @@ pub(crate) struct PayloadFacts {
     pub(crate) project: Project,
     pub(crate) trigger: Trigger,
     pub(crate) registry: Option<RegistryFacts>,
+    /// Jobs fetch over HTTP from the project's address, rather than from a directory of this machine.
+    pub(crate) is_remote: bool,
     pub(crate) pipeline_id: u64,
+    /// The pipeline's number within its project.
+    pub(crate) pipeline_iid: u64,
     pub(crate) pipeline_name: Option<String>,
     pub(crate) created: Timestamp,
 }
@@ -54,12 +58,12 @@ impl PayloadFacts {
                 name: job.name.clone(),
                 stage: job.stage.clone(),
                 pipeline_id: self.pipeline_id,
-                project_id: predefined::stable_id(&self.project.remote.path),
+                project_id: self.project.id,
                 project_name: self.project.remote.name().to_owned(),
                 project_full_path: self.project.remote.path.clone(),
                 time_in_queue_seconds: run.queued_secs,
             },
-            git_info: self.git_info(&lookup),
+            git_info: self.git_info(&lookup, &run.token),
             runner_info: RunnerInfo { timeout },
             steps: steps(job, timeout),
             image: job.image.as_ref().map(image),
@@ -74,12 +78,12 @@ impl PayloadFacts {
         })
     }
 
-    fn git_info(&self, variables: &IndexMap<String, String>) -> GitInfo {
+    fn git_info(&self, variables: &IndexMap<String, String>, token: &JobToken) -> GitInfo {
         let project = &self.project;
         let full_ref = project.full_ref();
         let target = if project.is_tag { full_ref.clone() } else { format!("refs/remotes/origin/{}", project.ref_name) };
         GitInfo {
-            repo_url: project.sources.display().to_string(),
+            repo_url: self.repository_url(token),
             repo_object_format: if project.sha.len() == 64 { "sha256" } else { "sha1" }.to_owned(),
             ref_name: project.ref_name.clone(),
             sha: project.sha.clone(),
@@ -89,6 +93,15 @@ impl PayloadFacts {
             depth: variables.get("GIT_DEPTH").and_then(|depth| depth.trim().parse().ok()).unwrap_or(GIT_DEPTH),
             protected: Some(predefined::is_protected(project)),
         }
+    }
+
+    /// With the job's token in it, where it is an address.
+    fn repository_url(&self, token: &JobToken) -> String {
+        if !self.is_remote {
+            return self.project.sources.display().to_string();
+        }
+        let remote = &self.project.remote;
+        format!("{}://{}:{}@{}/{}.git", remote.protocol, RegistryFacts::USER, token.expose(), remote.fqdn(), remote.path)
     }
 
     fn credentials(&self, token: &JobToken) -> Vec<Credentials> {
@@ -139,7 +152,7 @@ impl PayloadFacts {
         let project_url = format!("{}/{}", self.project.remote.server_url(), self.project.remote.path);
         let started = seconds(run.started);
         list.add("CI_PIPELINE_ID", &self.pipeline_id.to_string());
-        list.add("CI_PIPELINE_IID", &self.pipeline_id.to_string());
+        list.add("CI_PIPELINE_IID", &self.pipeline_iid.to_string());
         list.add("CI_PIPELINE_URL", &format!("{project_url}/-/pipelines/{}", self.pipeline_id));
         list.add("CI_PIPELINE_CREATED_AT", &seconds(self.created));
         list.add("CI_JOB_ID", &run.id.to_string());
@@ -148,7 +161,7 @@ impl PayloadFacts {
         list.add("CI_JOB_STARTED_AT", &started);
         list.add("CI_JOB_STARTED_AT_SLUG", &predefined::slug(&started));
         list.add("CI_JOB_RETRY_COUNT", &run.retries.to_string());
-        list.add("CI_REPOSITORY_URL", &self.project.sources.display().to_string());
+        list.private("CI_REPOSITORY_URL", &self.repository_url(&run.token));
         if self.registry.is_some() {
             list.add("CI_REGISTRY_USER", RegistryFacts::USER);
             list.secret("CI_REGISTRY_PASSWORD", run.token.expose());
@@ -192,6 +205,21 @@ impl PayloadFacts {
     }
 }
 
+/// Returns the runs whose artifacts a job receives, oldest first: later ones overwrite files of earlier ones. `latest` holds the latest
+/// run of each job of the pipeline.
+pub(crate) fn artifact_sources(pipeline: &Pipeline, latest: &[JobId], job: &Job) -> Vec<JobId> {
+    let stage = |job: &Job| pipeline.stages.iter().position(|stage| *stage == job.stage);
+    let is_source = |other: &Job| match &job.needs {
+        Some(needs) => needs.iter().any(|need| need.artifacts && need.job == other.name),
+        None => stage(other) < stage(job),
+    };
+    let is_wanted = |other: &Job| job.dependencies.as_ref().is_none_or(|names| names.contains(&other.name));
+    let others = pipeline.jobs.iter().zip(latest);
+    let mut sources: Vec<JobId> = others.filter(|(other, _)| is_source(other) && is_wanted(other)).map(|(_, id)| *id).collect();
+    sources.sort();
+    sources
+}
+
 #[derive(Default)]
 struct List {
     variables: Vec<Variable>,
@@ -204,6 +232,11 @@ impl List {
 
     fn secret(&mut self, key: &str, value: &str) {
         self.variables.push(Variable { key: key.to_owned(), value: value.to_owned(), masked: true, ..Variable::default() });
+    }
+
+    /// Not for services.
+    fn private(&mut self, key: &str, value: &str) {
+        self.variables.push(Variable { key: key.to_owned(), value: value.to_owned(), ..Variable::default() });
     }
 
     fn public(&mut self, variables: IndexMap<String, String>) {

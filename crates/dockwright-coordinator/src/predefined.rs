@@ -130,7 +130,7 @@ fn server(variables: &mut IndexMap<String, String>, project: &Project) {
 fn names(variables: &mut IndexMap<String, String>, project: &Project) {
     let remote = &project.remote;
     let mut set = |key: &str, value: String| variables.insert(key.to_owned(), value);
-    set("CI_PROJECT_ID", stable_id(&remote.path).to_string());
+    set("CI_PROJECT_ID", project.id.to_string());
     set("CI_PROJECT_NAME", remote.name().to_owned());
     set("CI_PROJECT_TITLE", remote.name().to_owned());
     set("CI_PROJECT_DESCRIPTION", String::new());

@@ -8,6 +8,7 @@
 mod facts;
 mod files;
 pub(crate) mod git;
+mod mirror;
 mod remote;
 mod snapshot;
 
@@ -15,11 +16,14 @@ use std::path::{Path, PathBuf};
 
 use dockwright_pipeline::{LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
 
+use crate::predefined::stable_id;
 use facts::Places;
 pub(crate) use files::{Base, ProjectFiles};
 pub use git::GitError;
 pub(crate) use git::git;
+pub(crate) use mirror::{Mirror, ProjectPlace, RefName};
 pub use remote::Remote;
+pub(crate) use remote::is_path_char;
 
 /// Which files jobs see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,6 +38,8 @@ pub enum Tree {
 /// A repository and the commit of it that jobs run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {
+    /// `CI_PROJECT_ID`.
+    pub id: u64,
     /// Top of the working tree.
     pub root: PathBuf,
     /// A bare repository that jobs fetch from. It holds the commit, and borrows the objects of the user's repository.
@@ -75,6 +81,13 @@ pub struct Commit {
     pub timestamp: String,
     /// Message of the annotated tag, when a tag is checked out.
     pub tag_message: Option<String>,
+}
+
+impl Commit {
+    fn of(head: facts::Head, tag_message: Option<String>) -> Self {
+        let author = format!("{} <{}>", head.author.name, head.author.email);
+        Self { message: head.message, author, timestamp: head.committed, tag_message }
+    }
 }
 
 /// Who runs the pipeline.
@@ -145,19 +158,16 @@ impl Project {
         let sha = snapshot::create(&places, &head, tree, &sources, &full_ref)?;
         let refs = facts::refs(root, &ref_name)?;
         let settings = facts::settings(root);
+        // Without a usable remote, the project is called like its directory.
         let directory_name = root.file_name().map_or_else(|| "project".to_owned(), |name| name.to_string_lossy().into_owned());
+        let remote = settings.remote.as_deref().and_then(Remote::parse).unwrap_or_else(|| Remote::local(&directory_name));
         Ok(Self {
+            id: stable_id(&remote.path),
             before_sha: if is_tag { NO_COMMIT.to_owned() } else { facts::before(root, &refs, &ref_name, &head.sha) },
             default_branch: refs.default_branch.clone().unwrap_or_else(|| if is_tag { "main".to_owned() } else { ref_name.clone() }),
-            // Without a usable remote, the project is called like its directory.
-            remote: settings.remote.as_deref().and_then(Remote::parse).unwrap_or_else(|| Remote::local(&directory_name)),
-            commit: Commit {
-                message: head.message,
-                author: format!("{} <{}>", head.author.name, head.author.email),
-                timestamp: head.committed,
-                tag_message: if is_tag { facts::tag_message(root, &ref_name) } else { None },
-            },
+            remote,
             has_changes: sha != head.sha,
+            commit: Commit::of(head, if is_tag { facts::tag_message(root, &ref_name) } else { None }),
             user: settings.user,
             merge_request: None,
             changes_base: None,

@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use family::Family;
+pub(crate) use owner::new_token;
 
 use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},

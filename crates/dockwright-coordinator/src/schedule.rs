@@ -83,6 +83,15 @@ struct JobState {
     is_canceling: bool,
 }
 
+/// What has to be remembered of a job for [`State::restored`].
+#[derive(Debug, Clone)]
+pub(crate) struct RestoredJob {
+    pub(crate) status: JobStatus,
+    pub(crate) is_allowed_to_fail: bool,
+    pub(crate) tries: u8,
+    pub(crate) is_canceling: bool,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -96,6 +105,14 @@ pub(crate) enum Event {
     Due(JobIndex),
     /// Somebody stops the pipeline.
     Cancel,
+    /// Somebody stops one job.
+    CancelJob(JobIndex),
+    /// Somebody starts a job that waits for it.
+    Play(JobIndex),
+    /// Somebody wants a job that ended to run again.
+    Retry(JobIndex),
+    /// The runner that took a job did not confirm it, or is gone without having begun.
+    Returned(JobIndex),
 }
 
 /// How a job's run ended.
@@ -114,6 +131,8 @@ pub(crate) enum Command {
     Close { job: JobIndex, status: JobStatus, is_allowed_to_fail: bool },
     /// The run of a job failed and it is to run again; `Enqueue` follows.
     Retry(JobIndex),
+    /// A job that was skipped waits again.
+    Reopen(JobIndex),
     /// The job waits for somebody.
     Hold(JobIndex),
     /// Say when the time of the job has come.
@@ -138,8 +157,28 @@ impl State {
         Self { jobs: plan.jobs.iter().map(job).collect(), plan: Arc::new(plan), is_finished: false }
     }
 
+    /// Makes a state that was left earlier.
+    pub(crate) fn restored(plan: Plan, jobs: Vec<RestoredJob>) -> Self {
+        let mut state = Self::new(plan);
+        for (job, restored) in state.jobs.iter_mut().zip(jobs) {
+            job.status = restored.status;
+            job.tries = restored.tries.max(1);
+            job.is_canceling = restored.is_canceling;
+            if restored.status.is_completed() {
+                job.is_allowed_to_fail = restored.is_allowed_to_fail;
+            }
+        }
+        state.is_finished = !state.is_active() && !state.jobs.iter().any(|job| job.status == JobStatus::Created);
+        state
+    }
+
     pub(crate) fn status(&self, job: JobIndex) -> JobStatus {
         self.jobs[job].status
+    }
+
+    /// Tells whether nothing more happens by itself.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_finished
     }
 
     /// Returns the status of the whole pipeline.
@@ -168,6 +207,10 @@ pub(crate) fn next(state: &State, event: Event) -> (State, Vec<Command>) {
         Event::Ended(job, outcome) => step.end(job, &outcome),
         Event::Due(job) => step.due(job),
         Event::Cancel => step.cancel(),
+        Event::CancelJob(job) => step.cancel_job(job),
+        Event::Play(job) => step.play(job),
+        Event::Retry(job) => step.retry(job),
+        Event::Returned(job) => step.take_back(job),
     }
     step.settle();
     (step.state, step.commands)
@@ -198,6 +241,7 @@ impl Step {
             plan.jobs[*other].resource == plan.jobs[job].resource
                 && matches!(self.state.jobs[*other].status, JobStatus::Pending | JobStatus::Running)
         };
+        self.state.is_finished = false;
         let is_held = plan.jobs[job].resource.is_some() && (0..plan.jobs.len()).any(|other| holds(&other));
         self.state.jobs[job].status = if is_held { JobStatus::WaitingForResource } else { JobStatus::Pending };
         self.commands.push(if is_held { Command::Queue(job) } else { Command::Enqueue(job) });
@@ -243,19 +287,84 @@ impl Step {
         }
     }
 
-    /// Stops what runs, and ends what does not. Jobs that wait for somebody end too: nobody will come any more.
+    /// Stops what runs, and ends what does not. Jobs that wait for somebody end too: nobody will come any more. Those
+    /// that wait for a resource end first, so that none of them is given it.
     fn cancel(&mut self) {
         for job in 0..self.state.jobs.len() {
-            match self.state.jobs[job].status {
-                JobStatus::Created | JobStatus::Pending | JobStatus::Manual | JobStatus::Scheduled | JobStatus::WaitingForResource => {
-                    self.close(job, JobStatus::Canceled);
-                }
-                JobStatus::Running if !self.state.jobs[job].is_canceling => {
-                    self.state.jobs[job].is_canceling = true;
-                    self.commands.push(Command::Stop(job));
-                }
-                _ => {}
+            if self.state.jobs[job].status == JobStatus::WaitingForResource {
+                self.cancel_job(job);
             }
+        }
+        for job in 0..self.state.jobs.len() {
+            self.cancel_job(job);
+        }
+    }
+
+    fn cancel_job(&mut self, job: JobIndex) {
+        match self.state.jobs[job].status {
+            JobStatus::Created | JobStatus::Manual | JobStatus::Scheduled | JobStatus::WaitingForResource => {
+                self.close(job, JobStatus::Canceled);
+            }
+            // It holds the resource of its group.
+            JobStatus::Pending => self.close_run(job, JobStatus::Canceled),
+            JobStatus::Running if !self.state.jobs[job].is_canceling => {
+                self.state.jobs[job].is_canceling = true;
+                self.commands.push(Command::Stop(job));
+            }
+            _ => {}
+        }
+    }
+
+    fn play(&mut self, job: JobIndex) {
+        if matches!(self.state.jobs[job].status, JobStatus::Manual | JobStatus::Scheduled) {
+            self.enqueue(job);
+        }
+    }
+
+    /// What was skipped after the job gets another chance, as on GitLab.
+    fn retry(&mut self, job: JobIndex) {
+        let current = &mut self.state.jobs[job];
+        if !matches!(current.status, JobStatus::Success | JobStatus::Failed | JobStatus::Canceled) {
+            return;
+        }
+        current.tries = 1;
+        current.is_canceling = false;
+        current.is_allowed_to_fail = self.state.plan.jobs[job].allow_failure == AllowFailure::Always;
+        self.commands.push(Command::Retry(job));
+        self.enqueue(job);
+        for other in self.later_jobs(job) {
+            if self.state.jobs[other].status == JobStatus::Skipped {
+                self.state.jobs[other].status = JobStatus::Created;
+                self.commands.push(Command::Reopen(other));
+            }
+        }
+    }
+
+    /// Jobs of later stages, and those that need the job, directly or not.
+    fn later_jobs(&self, job: JobIndex) -> Vec<JobIndex> {
+        let plan = &self.state.plan.jobs;
+        let mut later = vec![job];
+        let mut next = 0;
+        while let Some(current) = later.get(next).copied() {
+            next += 1;
+            for (other, planned) in plan.iter().enumerate() {
+                let follows = match &planned.needs {
+                    Some(needs) => needs.contains(&current),
+                    None => planned.stage > plan[current].stage,
+                };
+                if follows && !later.contains(&other) {
+                    later.push(other);
+                }
+            }
+        }
+        later.split_off(1)
+    }
+
+    fn take_back(&mut self, job: JobIndex) {
+        if self.state.jobs[job].status == JobStatus::Running && !self.state.jobs[job].is_canceling {
+            // It keeps the resource of its group.
+            self.state.jobs[job].status = JobStatus::Pending;
+            self.commands.push(Command::Enqueue(job));
         }
     }
 
@@ -319,7 +428,7 @@ fn is_retried(retry: &Retry, reason: FailureReason, exit_code: Option<i32>) -> b
 }
 
 /// Returns GitLab's word for a reason.
-fn reason_name(reason: FailureReason) -> &'static str {
+pub(crate) fn reason_name(reason: FailureReason) -> &'static str {
     match reason {
         FailureReason::ScriptFailure => "script_failure",
         FailureReason::RunnerSystemFailure => "runner_system_failure",

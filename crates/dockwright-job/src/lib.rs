@@ -5,6 +5,7 @@
 //! There is no behaviour here beyond parsing and validation.
 
 mod payload;
+mod runner;
 mod secret;
 mod update;
 
@@ -12,5 +13,6 @@ pub use payload::{
     Artifact, ArtifactFormat, ArtifactWhen, Cache, CachePolicy, Credentials, Dependency, DependencyFile, DockerOptions, Features, GitInfo,
     Hook, HookName, Image, ImageOptions, JobId, JobInfo, JobPayload, RefType, RunnerInfo, Step, Variable,
 };
-pub use secret::JobToken;
+pub use runner::{JobRequest, RegisteredRunner, Registration, RunnerCredentials, RunnerDetails, RunnerDetailsConfig, RunnerFeatures};
+pub use secret::{JobToken, RunnerToken};
 pub use update::{FailureReason, JobState, JobUpdate, TraceChecksum};

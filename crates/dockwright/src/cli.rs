@@ -1,6 +1,7 @@
 //! What can be typed. Nothing is decided here: a missing flag stays `None` until `settings` has seen the file and the defaults.
 
 mod container;
+mod coordinator;
 mod pipeline;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ pub(crate) use container::{
     EngineCommand, EngineServeArgs, ImageCommand, ImageImportArgs, ImageListArgs, ImagePullArgs, ImageRemoveArgs, RegistryCommand,
     RegistryServeArgs,
 };
+pub(crate) use coordinator::{CoordinatorCommand, CoordinatorServeArgs};
 pub(crate) use pipeline::{
     Delayed, Event, KeyValue, LintArgs, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, VariablesArgs, WhyArgs,
 };
@@ -86,6 +88,9 @@ pub(crate) enum Command {
     /// Be an image registry
     #[command(subcommand)]
     Registry(RegistryCommand),
+    /// Be the server that runners take their jobs from
+    #[command(subcommand)]
+    Coordinator(CoordinatorCommand),
     Doctor(DoctorArgs),
     Completion(CompletionArgs),
     /// Print the version and what the engine speaks

@@ -1,6 +1,7 @@
 //! The commands, one per file. Each takes decided settings and answers an exit code or a [`CommandError`].
 
 mod completion;
+mod coordinator;
 mod doctor;
 mod engine;
 mod image;
@@ -36,6 +37,7 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
         Command::Variables(arguments) => variables::run(&arguments, &settings, streams),
         Command::Engine(command) => engine::run(command, &settings, streams),
         Command::Registry(command) => registry::run(command, &settings, streams),
+        Command::Coordinator(command) => coordinator::run(command, &settings, streams),
         Command::Image(command) => image::run(command, &settings, streams),
         Command::Doctor(arguments) => doctor::run(&arguments, &settings, streams),
         Command::Completion(arguments) => Ok(completion::run(&arguments, streams)),

@@ -61,8 +61,13 @@ pub(super) fn head(root: &Path) -> Result<Head, OpenProjectError> {
     if git(root, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).bytes().is_err() {
         return Err(OpenProjectError::NoCommit { root: root.to_owned() });
     }
+    Ok(commit(root, "HEAD")?)
+}
+
+/// Returns what is known of a commit that exists.
+pub(super) fn commit(root: &Path, revision: &str) -> Result<Head, GitError> {
     let format = "--format=%H%x00%T%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B";
-    let text = git(root, &["log", "-1", "--no-show-signature", format, "HEAD"]).text()?;
+    let text = git(root, &["log", "-1", "--no-show-signature", format, revision]).text()?;
     let mut fields = text.splitn(9, '\0').map(str::to_owned);
     let mut next = || fields.next().unwrap_or_default();
     // In the order of the format.

@@ -86,7 +86,7 @@ impl Remote {
     }
 }
 
-fn is_path_char(next: char) -> bool {
+pub(crate) fn is_path_char(next: char) -> bool {
     next.is_alphanumeric() || matches!(next, '-' | '_' | '.' | '+' | '~')
 }
 

@@ -50,7 +50,7 @@ fn commit_working_tree(places: &Places, head: &Head, sources: &Path) -> Result<S
     let index = sources.join("dockwright-index");
     let prepared = |source: io::Error| OpenProjectError::Prepare { directory: sources.to_owned(), source };
     // Starting from the user's index, Git need not read files again that did not change.
-    match fs::copy(&places.index, &index) {
+    match copy_index(&places.index, &index) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(prepared(error)),
         _ => {}
     }
@@ -75,4 +75,12 @@ fn commit_working_tree(places: &Places, head: &Head, sources: &Path) -> Result<S
         .env("GIT_COMMITTER_EMAIL", &head.committer.email)
         .env("GIT_COMMITTER_DATE", &head.committed);
     Ok(commit.text()?)
+}
+
+/// Keeps the time of the index: Git looks again at files that changed in the moment in which the index was written, and a copy that
+/// seems younger would have it overlook them.
+fn copy_index(from: &Path, to: &Path) -> io::Result<()> {
+    let written = fs::metadata(from)?.modified()?;
+    fs::copy(from, to)?;
+    fs::File::options().write(true).open(to)?.set_modified(written)
 }

@@ -23,7 +23,7 @@ use super::{Access, Request, RunError, RunOptions, Stops, StoredArtifact, family
 use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},
     event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus},
-    payload::{PayloadFacts, RunOfJob},
+    payload::{self, PayloadFacts, RunOfJob},
     schedule::{self, Command, Event, JobIndex, Outcome, Plan, State},
 };
 
@@ -95,7 +95,9 @@ impl Owner {
             project,
             trigger,
             registry,
+            is_remote: false,
             pipeline_id: directory.pipeline_id(),
+            pipeline_iid: directory.pipeline_id(),
             pipeline_name: pipeline.name.clone(),
             created: Timestamp::now(),
         };
@@ -266,6 +268,7 @@ impl Owner {
                 }
                 self.emit(JobEvent::Waiting { job: id, status: JobStatus::Pending }).await;
             }
+            Command::Reopen(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Created }).await,
             Command::Hold(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::Manual }).await,
             Command::Queue(job) => self.emit(JobEvent::Waiting { job: self.latest[job], status: JobStatus::WaitingForResource }).await,
             Command::Delay(job) => {
@@ -387,7 +390,7 @@ impl Owner {
     async fn payload(&self, id: JobId) -> Result<JobPayload, crate::GitError> {
         let run = &self.runs[&id];
         let job = self.pipeline.jobs[run.job].clone();
-        let sources = self.artifact_sources(&job);
+        let sources = payload::artifact_sources(&self.pipeline, &self.latest, &job);
         let of_job = RunOfJob {
             id,
             token: run.token.clone(),
@@ -404,20 +407,6 @@ impl Owner {
         let facts = self.facts.clone();
         // Keys of caches are computed by Git.
         tokio::task::spawn_blocking(move || facts.payload(&job, &of_job)).await.expect("making a payload does not panic")
-    }
-
-    /// Returns the runs whose artifacts a job receives, oldest first: later ones overwrite files of earlier ones.
-    fn artifact_sources(&self, job: &Job) -> Vec<JobId> {
-        let stage = |job: &Job| self.pipeline.stages.iter().position(|stage| *stage == job.stage);
-        let is_source = |other: &Job| match &job.needs {
-            Some(needs) => needs.iter().any(|need| need.artifacts && need.job == other.name),
-            None => stage(other) < stage(job),
-        };
-        let is_wanted = |other: &Job| job.dependencies.as_ref().is_none_or(|names| names.contains(&other.name));
-        let others = self.pipeline.jobs.iter().zip(&self.latest);
-        let mut sources: Vec<JobId> = others.filter(|(other, _)| is_source(other) && is_wanted(other)).map(|(_, id)| *id).collect();
-        sources.sort();
-        sources
     }
 
     fn dependency(&self, id: JobId) -> Option<Dependency> {
@@ -525,7 +514,7 @@ async fn next_due(due: &[(Instant, JobIndex)]) -> JobIndex {
 }
 
 /// Makes a token that nobody can guess.
-fn new_token() -> JobToken {
+pub(crate) fn new_token() -> JobToken {
     let mut bytes = [0; 20];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
     JobToken::new(format!("glcbt-{}", hex::encode(bytes)))

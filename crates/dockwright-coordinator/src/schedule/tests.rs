@@ -39,6 +39,7 @@ fn check(text: &str, expected: Expect) {
                         format!("{} {}{}", status.as_str(), name(*job), if *is_allowed_to_fail { " (allowed)" } else { "" })
                     }
                     Command::Retry(job) => format!("retry {}", name(*job)),
+                    Command::Reopen(job) => format!("reopen {}", name(*job)),
                     Command::Hold(job) => format!("hold {}", name(*job)),
                     Command::Delay(job) => {
                         due.push(*job);
@@ -64,6 +65,59 @@ fn ended(job: JobIndex, script: &str) -> Event {
         None if script == "cancel" => Event::Cancel,
         None => Event::Ended(job, Outcome::Success),
     }
+}
+
+/// Applies events and returns what is to be done about each.
+fn told(state: &mut State, events: impl IntoIterator<Item = Event>) -> Vec<Command> {
+    let step = |event| {
+        let (following, commands) = next(state, event);
+        *state = following;
+        commands
+    };
+    events.into_iter().flat_map(step).collect()
+}
+
+fn failed(job: JobIndex) -> Event {
+    Event::Ended(job, Outcome::Failed { reason: FailureReason::ScriptFailure, exit_code: Some(1) })
+}
+
+#[test]
+fn a_retried_job_gives_those_after_it_another_chance() {
+    let plan =
+        Plan::new(&pipeline("a: {stage: build, script: x}\nb: {stage: test, script: x}\nc: {stage: deploy, script: x, needs: [b]}\n"));
+    let mut state = State::new(plan);
+    told(&mut state, [Event::Begin, Event::Started(0), failed(0)]);
+    assert_eq!(state.status(1), JobStatus::Skipped);
+    let commands = told(&mut state, [Event::Retry(0)]);
+    assert_eq!(commands, [Command::Retry(0), Command::Enqueue(0), Command::Reopen(1), Command::Reopen(2)]);
+    let commands = told(&mut state, [Event::Started(0), Event::Ended(0, Outcome::Success)]);
+    assert_eq!(commands.last(), Some(&Command::Enqueue(1)));
+    // What has not ended is not retried.
+    assert_eq!(told(&mut state, [Event::Retry(1)]), []);
+}
+
+#[test]
+fn one_job_is_stopped_and_another_is_played() {
+    let plan = Plan::new(&pipeline("a: {script: x}\nb: {script: x, when: manual}\n"));
+    let mut state = State::new(plan);
+    told(&mut state, [Event::Begin, Event::Started(0)]);
+    assert_eq!(told(&mut state, [Event::CancelJob(0), Event::CancelJob(0)]), [Command::Stop(0)]);
+    assert_eq!(told(&mut state, [Event::Play(1), Event::Play(1)]), [Command::Enqueue(1)]);
+    let ends = told(&mut state, [Event::Started(1), failed(0), Event::Ended(1, Outcome::Success)]);
+    assert_eq!(ends.last(), Some(&Command::Finish(PipelineStatus::Canceled)));
+}
+
+#[test]
+fn a_job_comes_back_from_a_runner_and_a_state_from_its_rows() {
+    let plan = Plan::new(&pipeline("a: {stage: build, script: x}\nb: {stage: test, script: x}\n"));
+    let mut state = State::new(plan.clone());
+    told(&mut state, [Event::Begin, Event::Started(0)]);
+    assert_eq!(told(&mut state, [Event::Returned(0)]), [Command::Enqueue(0)]);
+    told(&mut state, [Event::Started(0)]);
+    let rows = (0..2).map(|job| RestoredJob { status: state.status(job), is_allowed_to_fail: false, tries: 1, is_canceling: false });
+    let mut restored = State::restored(plan, rows.collect());
+    let end = Event::Ended(0, Outcome::Success);
+    assert_eq!(told(&mut restored, [end.clone()]), told(&mut state, [end]));
 }
 
 #[test]

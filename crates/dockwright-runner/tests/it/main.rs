@@ -2,5 +2,8 @@
 
 mod docker;
 mod dockerd;
+mod fake_server;
+mod http;
 mod shell;
 mod support;
+mod tls;

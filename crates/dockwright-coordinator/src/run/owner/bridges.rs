@@ -69,11 +69,14 @@ impl Owner {
         let pipeline = made.await.expect("making a pipeline does not panic")?;
         let id = self.latest[job];
         let (requests, received) = mpsc::channel(REQUEST_QUEUE);
+        let pipeline_id = self.directory.next_pipeline_id()?;
         let facts = PayloadFacts {
             project: self.facts.project.clone(),
             trigger,
             registry: self.facts.registry.clone(),
-            pipeline_id: self.directory.next_pipeline_id()?,
+            is_remote: false,
+            pipeline_id,
+            pipeline_iid: pipeline_id,
             pipeline_name: pipeline.name.clone(),
             created: Timestamp::now(),
         };
