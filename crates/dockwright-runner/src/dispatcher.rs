@@ -63,7 +63,7 @@ impl Runner {
 
     /// Removes what a runner left that was killed: checkouts, archives, credentials.
     async fn sweep_scratch(&self) -> Result<(), CoordinatorError> {
-        let scratch = self.config.scratch_dir();
+        let scratch = self.config.scratch_dir.clone();
         let result = match tokio::fs::remove_dir_all(&scratch).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => tokio::fs::create_dir_all(&scratch).await,
