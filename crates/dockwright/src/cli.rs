@@ -3,6 +3,7 @@
 mod container;
 mod coordinator;
 mod pipeline;
+mod runner;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,10 @@ pub(crate) use container::{
 };
 pub(crate) use coordinator::{CoordinatorCommand, CoordinatorServeArgs};
 pub(crate) use pipeline::{Event, KeyValue, LintArgs, ListArgs, ProjectArgs, PullPolicy, RunArgs};
+pub(crate) use runner::{
+    ConfigFileArg, GitlabRunner, LogFormat, LogLevel, RegisterArgs, ResetTokenArgs, RunnerArgs, RunnerCommand, RunnerLintArgs,
+    RunnerListArgs, RunnerLogArgs, UnregisterArgs, VerifyArgs,
+};
 
 use crate::{environment, exit_code};
 
@@ -85,6 +90,7 @@ pub(crate) enum Command {
     /// Be the server that runners take their jobs from
     #[command(subcommand)]
     Coordinator(CoordinatorCommand),
+    Runner(RunnerArgs),
     Doctor(DoctorArgs),
     Completion(CompletionArgs),
     /// Print the version and what the engine speaks

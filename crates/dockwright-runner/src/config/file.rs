@@ -96,6 +96,8 @@ pub struct LoadedConfig {
     /// The file has errors if one of these is an error, and is not to be used.
     pub problems: Vec<Problem>,
     pub used: Vec<UsedKey>,
+    /// The `[[runners]]` as they are written, with every known key.
+    pub entries: Vec<toml::Table>,
 }
 
 impl LoadedConfig {
@@ -103,6 +105,8 @@ impl LoadedConfig {
     pub fn read(text: &str, variable: impl Fn(&str) -> Option<String>) -> Self {
         let reading = check::read(text);
         let mut problems = reading.problems;
+        let written = reading.table.get("runners").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+        let entries = written.into_iter().filter_map(|entry| entry.try_into().ok()).collect();
         let mut file = toml::Value::Table(reading.table).try_into::<ConfigFile>().unwrap_or_else(|error| {
             problems.push(Problem::error("wrong-value", error.message().to_owned()));
             ConfigFile::default()
@@ -111,7 +115,7 @@ impl LoadedConfig {
             entry.token = RunnerToken::new(expand(entry.token.expose(), &variable));
             entry.url = expand(&entry.url, &variable);
         }
-        Self { file, problems, used: reading.used }
+        Self { file, problems, used: reading.used, entries }
     }
 
     /// Tells whether the file can be used.

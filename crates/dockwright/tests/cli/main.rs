@@ -4,5 +4,6 @@
 mod common;
 mod output;
 mod problems;
+mod runner;
 mod settings;
 mod signals;
