@@ -4,7 +4,7 @@
 //! is typed (`file`) and decided (`decide`). `encode` and `edit` write, `store` keeps the file on disk.
 
 mod check;
-mod decide;
+pub(crate) mod decide;
 mod duration;
 mod edit;
 mod encode;

@@ -17,7 +17,7 @@ pub(crate) use coordinator::{CoordinatorCommand, CoordinatorServeArgs};
 pub(crate) use pipeline::{Event, KeyValue, LintArgs, ListArgs, ProjectArgs, PullPolicy, RunArgs};
 pub(crate) use runner::{
     ConfigFileArg, GitlabRunner, LogFormat, LogLevel, RegisterArgs, ResetTokenArgs, RunnerArgs, RunnerCommand, RunnerLintArgs,
-    RunnerListArgs, RunnerLogArgs, UnregisterArgs, VerifyArgs,
+    RunnerListArgs, RunnerLogArgs, RunnerRunArgs, UnregisterArgs, VerifyArgs,
 };
 
 use crate::{environment, exit_code};

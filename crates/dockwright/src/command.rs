@@ -40,7 +40,7 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
         Command::Registry(command) => registry::run(command, &settings, streams),
         Command::Coordinator(command) => coordinator::run(command, &settings, streams),
         Command::Image(command) => image::run(command, &settings, streams),
-        Command::Runner(arguments) => Ok(runner::run(arguments, streams)),
+        Command::Runner(arguments) => Ok(runner::run(arguments, &settings, streams)),
         Command::Doctor(arguments) => doctor::run(&arguments, &settings, streams),
         Command::Completion(arguments) => Ok(completion::run(&arguments, streams)),
         Command::Version(arguments) => Ok(version::run(&arguments, streams)),

@@ -6,7 +6,7 @@ use std::io;
 
 use tracing_subscriber::EnvFilter;
 
-pub(crate) use runner::start as start_for_runner;
+pub(crate) use runner::RunnerLog;
 
 use crate::{
     environment,

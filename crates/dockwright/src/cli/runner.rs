@@ -92,6 +92,7 @@ pub(crate) enum RunnerCommand {
     ResetToken(ResetTokenArgs),
     List(RunnerListArgs),
     Lint(RunnerLintArgs),
+    Run(RunnerRunArgs),
 }
 
 /// Where the configuration is.
@@ -228,6 +229,32 @@ pub(crate) struct RunnerListArgs {
 pub(crate) struct RunnerLintArgs {
     #[command(flatten)]
     pub(crate) config: ConfigFileArg,
+}
+
+/// Take jobs for all runners of config.toml and run them
+///
+/// SIGQUIT ends it when the jobs at work are done, SIGTERM and SIGINT end them too, SIGHUP reads config.toml again; a changed file is also
+/// noticed. A new configuration that is not valid changes nothing. Jobs in the shell run as the user who runs this command.
+#[derive(Debug, Args)]
+pub(crate) struct RunnerRunArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigFileArg,
+    /// Serve metrics here, `host:port`; wins over config.toml. Without a port it is 9252
+    #[arg(long, env = "LISTEN_ADDRESS", hide_env_values = true, value_name = "ADDRESS")]
+    pub(crate) listen_address: Option<String>,
+    /// Name of the service, for its log
+    #[arg(short = 'n', long, default_value = "gitlab-runner", value_name = "NAME")]
+    pub(crate) service: String,
+    /// Where builds and caches are kept when config.toml does not say
+    #[arg(short = 'd', long, value_name = "DIR")]
+    pub(crate) working_directory: Option<PathBuf>,
+    /// The user who runs this command; another is refused, because jobs run as that user
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Accepted for old units; the log goes to standard error, which systemd keeps
+    #[arg(long, env = "LOG_SYSLOG", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", value_parser = go_bool)]
+    pub(crate) syslog: Option<bool>,
 }
 
 /// Reads a boolean as Go's flags do. An empty variable is false.

@@ -7,6 +7,7 @@ mod lint;
 mod list;
 mod register;
 mod reset_token;
+mod run;
 mod select;
 mod server;
 mod unregister;
@@ -15,18 +16,20 @@ mod verify;
 use std::ffi::OsString;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use config_file::RunnerConfigFile;
 
 use crate::{
-    cli::{ColorChoice, GitlabRunner, LogLevel, RunnerArgs, RunnerCommand, RunnerLogArgs},
+    cli::{ColorChoice, GitlabRunner, LogFormat, LogLevel, RunnerArgs, RunnerCommand, RunnerLogArgs},
     error::CommandError,
     exit_code::ExitCode,
-    log,
+    log::RunnerLog,
     report::{Streams, print_error},
+    settings::GlobalSettings,
 };
 
 /// Runs a command of `dockwright runner`.
-pub(super) fn run(arguments: RunnerArgs, streams: Streams) -> ExitCode {
-    log::start_for_runner(level(&arguments.log), arguments.log.log_format.unwrap_or_default());
+pub(super) fn run(arguments: RunnerArgs, settings: &GlobalSettings, streams: Streams) -> ExitCode {
+    let log = RunnerLog::start(level(&arguments.log), format(&arguments));
     tracing::info!(
         arch = architecture(),
         os = std::env::consts::OS,
@@ -39,6 +42,7 @@ pub(super) fn run(arguments: RunnerArgs, streams: Streams) -> ExitCode {
         RunnerCommand::Verify(arguments) => verify::run(&arguments),
         RunnerCommand::Unregister(arguments) => unregister::run(&arguments),
         RunnerCommand::ResetToken(arguments) => reset_token::run(&arguments),
+        RunnerCommand::Run(typed) => run::run(&typed, &arguments.log, &log, settings),
         RunnerCommand::List(arguments) => list::run(&arguments),
         RunnerCommand::Lint(arguments) => lint::run(&arguments, streams),
     };
@@ -57,7 +61,10 @@ pub(super) fn as_gitlab_runner(arguments: Vec<OsString>) -> ExitCode {
     let program = std::iter::once(OsString::from("gitlab-runner"));
     let parsed = command.try_get_matches_from_mut(program.chain(arguments)).and_then(|matches| GitlabRunner::from_arg_matches(&matches));
     match parsed {
-        Ok(typed) => run(typed.runner, streams),
+        Ok(typed) => match GlobalSettings::without_file() {
+            Ok(settings) => run(typed.runner, &settings, streams),
+            Err(error) => fail(&error),
+        },
         Err(error) => {
             let _ = error.print();
             if error.use_stderr() { ExitCode::JobFailed } else { ExitCode::Success }
@@ -68,6 +75,15 @@ pub(super) fn as_gitlab_runner(arguments: Vec<OsString>) -> ExitCode {
 fn fail(error: &CommandError) -> ExitCode {
     print_error(&error.parts());
     ExitCode::JobFailed
+}
+
+/// `run` takes the form of its log from the configuration; whatever is wrong with that is said when it is read for good.
+fn format(arguments: &RunnerArgs) -> LogFormat {
+    let configured = || match &arguments.command {
+        RunnerCommand::Run(typed) => RunnerConfigFile::decide(&typed.config).log_format(),
+        _ => None,
+    };
+    arguments.log.log_format.or_else(configured).unwrap_or_default()
 }
 
 fn level(typed: &RunnerLogArgs) -> LogLevel {

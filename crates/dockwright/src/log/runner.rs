@@ -11,9 +11,12 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt as _,
     registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt as _,
 };
 
 use crate::cli::{LogFormat, LogLevel};
@@ -21,10 +24,27 @@ use crate::cli::{LogFormat, LogLevel};
 /// Where the fields of a line begin.
 const FIELDS_COLUMN: usize = 44;
 
-/// Starts the log.
-pub(crate) fn start(level: LogLevel, format: LogFormat) {
-    let lines = Lines { format, coloured: format == LogFormat::Runner && io::stderr().is_terminal() };
-    tracing_subscriber::fmt().with_env_filter(filter(level)).event_format(lines).with_writer(io::stderr).init();
+/// Changes the log of a running process.
+#[derive(Clone)]
+pub(crate) struct RunnerLog {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl RunnerLog {
+    /// Starts the log.
+    pub(crate) fn start(level: LogLevel, format: LogFormat) -> Self {
+        let (filter, handle) = reload::Layer::new(filter(level));
+        let lines = Lines { format, coloured: format == LogFormat::Runner && io::stderr().is_terminal() };
+        let layer = tracing_subscriber::fmt::layer().event_format(lines).with_writer(io::stderr);
+        tracing_subscriber::registry().with(filter).with(layer).init();
+        Self { filter: handle }
+    }
+
+    /// Logs from now on what is at least so important.
+    pub(crate) fn set_level(&self, level: LogLevel) {
+        // Fails only when the log has ended.
+        let _ = self.filter.reload(filter(level));
+    }
 }
 
 fn filter(level: LogLevel) -> EnvFilter {

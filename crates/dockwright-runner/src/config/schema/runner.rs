@@ -33,7 +33,7 @@ pub static RUNNER: Table = Table::with_flags(
         text("tls-cert-file").flag().variable("CI_SERVER_TLS_CERT_FILE").honoured(),
         text("tls-key-file").flag().variable("CI_SERVER_TLS_KEY_FILE").honoured(),
         text_map("labels").ignored(NOT_DONE),
-        text("executor").written().flag().approximated(NO_EXECUTOR),
+        text("executor").written().flag().honoured(),
         text("builds_dir").flag().approximated("for jobs in the shell; in containers the directory is `/builds`"),
         text("cache_dir").flag().approximated("archives of `cache:` are kept there for both executors"),
         text("clone_url").flag().variable("CLONE_URL").ignored(NOT_DONE),

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum as _;
 use dockwright_pipeline::{Diagnostic, Sources, Span};
 use dockwright_runner::config::{ConfigStore, EditConfigError, Problem, Severity, file::LoadedConfig, system_id};
 
 use crate::{
-    cli::ConfigFileArg,
+    cli::{ConfigFileArg, LogFormat},
     environment,
     error::{CommandError, ErrorKind, Explain as _},
     paths::absolute,
@@ -63,6 +64,13 @@ impl RunnerConfigFile {
             true => Ok(Some(loaded)),
             false => Err(CommandError::configuration(format!("configuration file `{}` is not valid", self.path().display()))),
         }
+    }
+
+    /// Returns the form of the log, as far as the file can be read.
+    pub(super) fn log_format(&self) -> Option<LogFormat> {
+        let text = self.store.read().ok()??;
+        let format = LoadedConfig::read(&text, variable).file.log_format?;
+        LogFormat::from_str(&format, true).ok()
     }
 
     pub(super) fn read(&self) -> Result<Option<String>, CommandError> {
