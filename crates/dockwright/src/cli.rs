@@ -16,8 +16,8 @@ pub(crate) use container::{
 pub(crate) use coordinator::{CoordinatorCommand, CoordinatorServeArgs};
 pub(crate) use pipeline::{Event, KeyValue, LintArgs, ListArgs, ProjectArgs, PullPolicy, RunArgs};
 pub(crate) use runner::{
-    ConfigFileArg, GitlabRunner, LogFormat, LogLevel, RegisterArgs, ResetTokenArgs, RunnerArgs, RunnerCommand, RunnerLintArgs,
-    RunnerListArgs, RunnerLogArgs, RunnerRunArgs, UnregisterArgs, VerifyArgs,
+    ConfigFileArg, GitlabRunner, HealthCheckArgs, InstallArgs, LogFormat, LogLevel, RegisterArgs, ResetTokenArgs, RunSingleArgs,
+    RunnerArgs, RunnerCommand, RunnerLintArgs, RunnerListArgs, RunnerLogArgs, RunnerRunArgs, ServiceArg, UnregisterArgs, VerifyArgs,
 };
 
 use crate::{environment, exit_code};

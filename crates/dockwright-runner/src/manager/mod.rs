@@ -13,6 +13,7 @@
 mod diff;
 mod metrics;
 mod poller;
+mod single;
 mod slots;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::{
     diff::{Change, diff},
     metrics::Metrics,
+    single::{SingleLimits, run_single},
 };
 use self::{metrics::Labels, poller::Poller, slots::Slots};
 use crate::{

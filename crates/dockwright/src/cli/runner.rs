@@ -1,12 +1,14 @@
 //! `runner`: the commands of GitLab Runner, with its flags, variables and meanings.
 
 mod options;
+mod service;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use options::RunnerOptionArgs;
+pub(crate) use service::{HealthCheckArgs, InstallArgs, RunSingleArgs, ServiceArg};
 
 /// `dockwright` called as `gitlab-runner`.
 ///
@@ -93,6 +95,19 @@ pub(crate) enum RunnerCommand {
     List(RunnerListArgs),
     Lint(RunnerLintArgs),
     Run(RunnerRunArgs),
+    RunSingle(Box<RunSingleArgs>),
+    Install(InstallArgs),
+    /// Remove the service of systemd
+    Uninstall(ServiceArg),
+    /// Start the service
+    Start(ServiceArg),
+    /// Stop the service
+    Stop(ServiceArg),
+    /// Stop and start the service
+    Restart(ServiceArg),
+    /// Say whether the service runs
+    Status(ServiceArg),
+    HealthCheck(HealthCheckArgs),
 }
 
 /// Where the configuration is.

@@ -3,13 +3,16 @@
 //! Like GitLab Runner, these commands report in their log and end with 1 whatever went wrong.
 
 mod config_file;
+mod health_check;
 mod lint;
 mod list;
 mod register;
 mod reset_token;
 mod run;
+mod run_single;
 mod select;
 mod server;
+mod service;
 mod unregister;
 mod verify;
 
@@ -43,6 +46,14 @@ pub(super) fn run(arguments: RunnerArgs, settings: &GlobalSettings, streams: Str
         RunnerCommand::Unregister(arguments) => unregister::run(&arguments),
         RunnerCommand::ResetToken(arguments) => reset_token::run(&arguments),
         RunnerCommand::Run(typed) => run::run(&typed, &arguments.log, &log, settings),
+        RunnerCommand::RunSingle(arguments) => run_single::run(&arguments, settings),
+        RunnerCommand::Install(arguments) => service::install(&arguments),
+        RunnerCommand::Uninstall(arguments) => service::uninstall(&arguments),
+        RunnerCommand::Start(arguments) => service::control(&arguments, "start"),
+        RunnerCommand::Stop(arguments) => service::control(&arguments, "stop"),
+        RunnerCommand::Restart(arguments) => service::control(&arguments, "restart"),
+        RunnerCommand::Status(arguments) => service::status(&arguments, streams),
+        RunnerCommand::HealthCheck(arguments) => health_check::run(&arguments, streams),
         RunnerCommand::List(arguments) => list::run(&arguments),
         RunnerCommand::Lint(arguments) => lint::run(&arguments, streams),
     };

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
 use dockwright_runner::config::{
     GoDuration,
-    schema::{Entry, Kind, RUNNER, Support, entries},
+    schema::{EXECUTORS, Entry, Kind, RUNNER, Support, entries},
 };
 
 use super::go_bool;
@@ -60,6 +60,8 @@ fn flags() -> impl Iterator<Item = (Entry, String)> {
 
 fn arg(entry: &Entry, name: String) -> Arg {
     let arg = Arg::new(name.clone()).long(name.clone()).help(help(entry)).help_heading(HEADING).hide_env_values(true).hide_short_help(true);
+    // They are taken, so that scripts run, and would only hide the others.
+    let arg = arg.hide(is_of_absent_executor(entry));
     let arg = match entry.key.variable_name(entry.table) {
         Some(variable) => arg.env(variable),
         None => arg,
@@ -79,6 +81,13 @@ fn arg(entry: &Entry, name: String) -> Arg {
         Kind::Duration => arg.action(ArgAction::Set).value_name("DURATION").allow_hyphen_values(true),
         _ => arg.action(ArgAction::Set).value_name("TEXT").allow_hyphen_values(true),
     }
+}
+
+/// Tells whether a key belongs to executors that this version does not have.
+fn is_of_absent_executor(entry: &Entry) -> bool {
+    let Some((table, _)) = entry.path.split_once('.') else { return false };
+    let mut owners = EXECUTORS.iter().filter(|executor| executor.tables.contains(&table)).peekable();
+    owners.peek().is_some() && owners.all(|executor| !executor.runs)
 }
 
 fn help(entry: &Entry) -> String {

@@ -23,9 +23,9 @@ use dockwright_runner::{
 use jiff::Timestamp;
 use tokio::time::{Instant, interval, timeout};
 
+pub(super) use self::runners::Runners;
 use self::{
     notify::Supervisor,
-    runners::Runners,
     signals::{Signal, Signals},
     watch::Watch,
 };

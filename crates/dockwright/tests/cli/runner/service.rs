@@ -1,6 +1,7 @@
 //! `run`: jobs of several runners, changes of the configuration, signals.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     os::unix::net::UnixDatagram,
@@ -8,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use expect_test::expect;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Machine;
@@ -158,4 +160,84 @@ fn jobs_never_run_as_another_user_than_promised() {
     machine.write_config(&runners(&["one"]));
     let printed = machine.runner(&["run", "--user", "somebody-else"]).ended_with(1);
     assert!(printed.stderr.contains("User=somebody-else"), "{}", printed.stderr);
+}
+
+#[test]
+fn a_single_runner_ends_after_its_jobs() {
+    let machine = Machine::new();
+    let url = machine.gitlab.url();
+    machine.gitlab.give("one", "true");
+    let arguments = ["run-single", "--url", &url, "--token", "one", "--executor", "shell", "--max-builds", "1"];
+    machine.runner(&arguments).ended_with(0);
+    assert_eq!(machine.gitlab.ended(1)[0]["state"], "success");
+    machine.write_config(&runners(&["two"]));
+    machine.runner(&["run-single", "--runner", "two", "--wait-timeout", "1"]).ended_with(0);
+    machine.runner(&["run-single", "--runner", "nobody"]).ended_with(1);
+    machine.runner(&["run-single", "--url", &url]).ended_with(1);
+}
+
+#[test]
+fn a_unit_is_written_for_a_user() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.path("root/etc")).expect("directory");
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    fs::write(machine.path("root/etc/passwd"), format!("gitlab-runner:x:{uid}:{gid}::/home/gitlab-runner:/bin/bash\n")).expect("passwd");
+    let root = machine.path("root").display().to_string();
+    let install = [
+        "install",
+        "--root",
+        &root,
+        "--user=gitlab-runner",
+        "--working-directory=/home/gitlab-runner",
+        "-c",
+        "/etc/gitlab-runner/config.toml",
+    ];
+    machine.runner(&install).ended_with(0);
+    let unit = fs::read_to_string(machine.path("root/etc/systemd/system/gitlab-runner.service")).expect("the unit");
+    let unit = unit.replace(env!("CARGO_BIN_EXE_dockwright"), "/usr/bin/dockwright");
+    expect![[r#"
+        [Unit]
+        Description=GitLab Runner
+        After=network.target
+
+        [Service]
+        Type=notify
+        User=gitlab-runner
+        ExecStart="/usr/bin/dockwright" runner run --config "/etc/gitlab-runner/config.toml" --working-directory "/home/gitlab-runner" --service "gitlab-runner"
+        ExecReload=kill -HUP $MAINPID
+        KillMode=mixed
+        Restart=always
+        RestartSec=2
+        Delegate=yes
+
+        [Install]
+        WantedBy=multi-user.target
+    "#]]
+    .assert_eq(&unit);
+    let config = fs::read_to_string(machine.path("root/etc/gitlab-runner/config.toml")).expect("the configuration");
+    assert!(config.starts_with("concurrent = 1\ncheck_interval = 0\n"), "{config}");
+    machine.runner(&["install", "--root", &root]).ended_with(1);
+    machine.runner(&["install", "--root", &root, "--user", "nobody-here"]).ended_with(1);
+}
+
+#[test]
+fn systemd_is_asked_about_the_service() {
+    let machine = Machine::new();
+    machine.script("bin/systemctl", "#!/bin/sh\necho \"$@\" >> calls\ntest \"$3\" != other\n");
+    machine.runner(&["restart"]).ended_with(0);
+    assert_eq!(machine.runner(&["status"]).ended_with(0).stdout, "gitlab-runner: Service is running\n");
+    assert!(machine.runner(&["status", "-n", "other"]).ended_with(1).stderr.contains("other: Service has stopped"));
+    assert_eq!(
+        fs::read_to_string(machine.path("calls")).expect("calls"),
+        "restart gitlab-runner\nis-active --quiet gitlab-runner\nis-active --quiet other\n"
+    );
+}
+
+#[test]
+fn a_port_that_answers_is_healthy() {
+    let machine = Machine::new();
+    let port = machine.gitlab.url().trim_end_matches('/').rsplit_once(':').expect("a port").1.to_owned();
+    let printed = machine.runner(&["health-check", "--port", &port]).ended_with(0);
+    assert_eq!(printed.stdout, format!("waiting for TCP connection to localhost on [{port}]...\n"));
+    machine.runner(&["health-check"]).ended_with(1);
 }

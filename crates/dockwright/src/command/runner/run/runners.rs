@@ -27,7 +27,7 @@ use crate::{
 const EVENT_QUEUE: usize = 64;
 
 /// What all runners of the process share.
-pub(super) struct Runners {
+pub(in crate::command::runner) struct Runners {
     surroundings: Surroundings,
     host: Arc<HostProcess>,
     engines: Arc<dyn EngineProvider>,
@@ -37,7 +37,7 @@ pub(super) struct Runners {
 }
 
 impl Runners {
-    pub(super) fn prepare(
+    pub(in crate::command::runner) fn prepare(
         settings: &GlobalSettings,
         file: &RunnerConfigFile,
         working_directory: Option<&Path>,
@@ -61,7 +61,7 @@ impl Runners {
     }
 
     /// Makes the runner of an entry.
-    pub(super) fn make(&mut self, entry: RunnerEntry, file: &RunnerConfigFile) -> Result<ManagedRunner, CommandError> {
+    pub(in crate::command::runner) fn make(&mut self, entry: RunnerEntry, file: &RunnerConfigFile) -> Result<ManagedRunner, CommandError> {
         self.made += 1;
         let scratch = self.scratch.path().join(format!("runner-{}", self.made));
         let config =
@@ -88,12 +88,12 @@ impl Runners {
     }
 
     /// Ends the engine host and returns when it is gone.
-    pub(super) async fn end(&self) {
+    pub(in crate::command::runner) async fn end(&self) {
         self.host.stop().await;
     }
 
     /// Ends the engine host at once.
-    pub(super) fn kill(&self) {
+    pub(in crate::command::runner) fn kill(&self) {
         self.host.kill();
     }
 }
