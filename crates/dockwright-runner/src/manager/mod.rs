@@ -6,9 +6,10 @@
 //!              └──────────── pause (check_interval) ◄───────────────────┘
 //! ```
 //!
-//! Slots are given in the order in which they are asked for, and a request that the server may hold open is made only while there are
-//! slots for everybody else who waits: so no entry keeps another from its jobs. A change of the configuration replaces single entries
-//! while jobs of the old ones go on.
+//! Slots are given in the order in which they are asked for. A request that the server may hold open is made only while there are slots
+//! for everybody, and given up when somebody needs its slot after all: so no entry keeps another from its jobs. A job that the server
+//! hands out at that very moment is not confirmed, and the server gives it to the next who asks. A change of the configuration replaces
+//! single entries while jobs of the old ones go on.
 
 mod diff;
 mod metrics;

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -22,6 +22,9 @@ use crate::{
 
 /// Longest pause between requests to a server that does not answer.
 const MAX_PAUSE_SECS: u64 = 30;
+
+/// Longest that a server may take for an answer while others wait for the slot.
+const SHORT_POLL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks for jobs of an entry; several may do so for one.
 #[derive(Clone)]
@@ -44,6 +47,7 @@ impl Poller {
     /// Asks until told to stop. A request that is then open is given up: the server gives a job that nobody confirms to others.
     pub(super) async fn run(self) {
         let stop = self.stop.clone();
+        let _counted = self.slots.poller();
         let _ = stop.run_until_cancelled(self.ask_forever()).await;
     }
 
@@ -57,10 +61,7 @@ impl Poller {
             let permit = self.permit().await;
             let slot = self.slots.take().await;
             let began = Instant::now();
-            let polled = match self.slots.are_plenty() {
-                true => self.coordinator.poll().await,
-                false => self.coordinator.poll_without_waiting().await,
-            };
+            let polled = self.poll().await;
             failures = if matches!(polled, Polled::Failed) { failures.saturating_add(1) } else { 0 };
             let interval = self.check_interval.saturating_sub(began.elapsed());
             let pause = match polled {
@@ -68,15 +69,30 @@ impl Poller {
                     self.start(*payload, slot, permit);
                     if self.strict { interval } else { Duration::ZERO }
                 }
-                Polled::Nothing { is_news } => {
+                nothing => {
+                    // Nobody waits for a slot while this poller does nothing.
                     drop((slot, permit));
-                    if is_news && may_hurry && !self.strict { Duration::ZERO } else { interval }
+                    match nothing {
+                        Polled::Nothing { is_news: true } if may_hurry && !self.strict => Duration::ZERO,
+                        Polled::Failed => back_off(self.check_interval, failures),
+                        _ => interval,
+                    }
                 }
-                Polled::Forbidden => interval,
-                Polled::Failed => back_off(self.check_interval, failures),
             };
             may_hurry = !pause.is_zero() || began.elapsed() >= self.check_interval;
             sleep(pause).await;
+        }
+    }
+
+    /// Lets the server hold the request as long as nobody else needs the slot.
+    async fn poll(&self) -> Polled {
+        if !self.slots.are_plenty() {
+            let answer = timeout(SHORT_POLL_TIMEOUT, self.coordinator.poll_without_waiting()).await;
+            return answer.unwrap_or(Polled::Failed);
+        }
+        tokio::select! {
+            polled = self.coordinator.poll() => polled,
+            () = self.slots.are_wanted() => Polled::Nothing { is_news: false },
         }
     }
 

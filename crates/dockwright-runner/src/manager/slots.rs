@@ -5,15 +5,18 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// `concurrent`, which may change.
 #[derive(Debug)]
 pub(super) struct Slots {
     free: Arc<Semaphore>,
     size: Mutex<Size>,
-    waiting: AtomicUsize,
+    /// Those who ask for slots again and again.
+    pollers: AtomicUsize,
     jobs: AtomicUsize,
+    /// Somebody waits for a slot.
+    wanted: Notify,
 }
 
 #[derive(Debug)]
@@ -36,22 +39,36 @@ impl Slots {
         Self {
             free: Arc::new(Semaphore::new(slots)),
             size: Mutex::new(Size { slots, surplus: 0 }),
-            waiting: AtomicUsize::new(0),
+            pollers: AtomicUsize::new(0),
             jobs: AtomicUsize::new(0),
+            wanted: Notify::new(),
         }
     }
 
     /// Waits for a slot. Whoever asked first gets the first.
     pub(super) async fn take(self: &Arc<Self>) -> Slot {
-        let waiting = Waiting::new(&self.waiting);
+        if self.free.available_permits() == 0 {
+            self.wanted.notify_one();
+        }
         let permit = Arc::clone(&self.free).acquire_owned().await.ok();
-        drop(waiting);
         Slot { permit, slots: Arc::clone(self), runs_job: false }
     }
 
-    /// Tells whether a slot can be kept for long without anybody having to wait for it.
+    /// Counts somebody who asks for slots again and again, until the answer is dropped.
+    pub(super) fn poller(self: &Arc<Self>) -> PollerCount {
+        self.pollers.fetch_add(1, Ordering::Relaxed);
+        PollerCount(Arc::clone(self))
+    }
+
+    /// Tells whether there is a slot for everybody who may ask for one, so that one can be kept while a server holds a request.
     pub(super) fn are_plenty(&self) -> bool {
-        self.free.available_permits() > 0 && self.waiting.load(Ordering::Relaxed) == 0
+        let slots = self.size.lock().unwrap_or_else(PoisonError::into_inner).slots;
+        slots >= self.pollers.load(Ordering::Relaxed) + self.jobs()
+    }
+
+    /// Waits until somebody needs a slot and there is none. One of those who wait here is told.
+    pub(super) async fn are_wanted(&self) {
+        self.wanted.notified().await;
     }
 
     pub(super) fn jobs(&self) -> usize {
@@ -98,19 +115,12 @@ impl Drop for Slot {
     }
 }
 
-/// Counts somebody who waits, also when the waiting is given up.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Somebody who asks for slots.
+pub(super) struct PollerCount(Arc<Slots>);
 
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for PollerCount {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.pollers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -124,13 +134,12 @@ mod tests {
     async fn the_number_follows_the_configuration() {
         let slots = Arc::new(Slots::new(2));
         let (first, second) = (slots.take().await, slots.take().await);
-        assert!(slots.take().now_or_never().is_none() && !slots.are_plenty());
+        assert!(slots.take().now_or_never().is_none());
         slots.resize(1);
         drop(first);
         assert!(slots.take().now_or_never().is_none(), "the slot of the first job has ended");
         slots.resize(3);
         let third = slots.take().now_or_never().expect("a free slot");
-        assert!(slots.are_plenty());
         drop((second, third));
         slots.resize(1);
         let only = slots.take().now_or_never().expect("a free slot").with_job();
@@ -151,5 +160,19 @@ mod tests {
         drop(held);
         assert!((&mut second).now_or_never().is_none());
         assert!((&mut first).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_keeps_a_slot_is_told_when_it_is_wanted() {
+        let slots = Arc::new(Slots::new(2));
+        let _pollers = (slots.poller(), slots.poller());
+        let (first, _second) = (slots.take().await, slots.take().await);
+        assert!(slots.are_plenty() && slots.are_wanted().now_or_never().is_none());
+        let first = first.with_job();
+        assert!(!slots.are_plenty());
+        assert!(slots.take().now_or_never().is_none());
+        assert!(slots.are_wanted().now_or_never().is_some() && slots.are_wanted().now_or_never().is_none());
+        drop(first);
+        assert!(slots.are_plenty());
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
     process::{Child, ChildStderr, Stdio},
     time::{Duration, Instant},
@@ -151,6 +151,24 @@ fn of_a_hundred_runners_nobody_waits_for_the_others() {
     assert!(ends.iter().all(|end| end["state"] == "success"), "{ends:?}");
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
     service.signal(Signal::QUIT);
+    service.ended_with(0);
+}
+
+#[test]
+fn a_server_that_is_gone_or_hangs_takes_no_slot_from_others() {
+    let machine = Machine::new();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let hangs = format!("http://{}/", silent.local_addr().expect("an address"));
+    let config = runners(&["gone", "hangs", "good"]).replace("concurrent = 8", "concurrent = 2");
+    machine.write_config(&config.replacen("GITLAB", "http://127.0.0.1:1/", 1).replacen("GITLAB", &hangs, 1));
+    machine.gitlab.give("good", "true");
+    let began = Instant::now();
+    let service = Service::start(&machine, &[]);
+    machine.gitlab.ended(1);
+    machine.gitlab.give("good", "true");
+    machine.gitlab.ended(2);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    service.signal(Signal::INT);
     service.ended_with(0);
 }
 
