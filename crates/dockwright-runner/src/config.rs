@@ -1,8 +1,32 @@
 //! What a runner was told to do, decided: no defaults are looked up and no environment is read after this.
+//!
+//! Below are the ways to it from a `config.toml`: its text is read against the table of all keys (`schema`, `check`), what has an effect
+//! is typed (`file`) and decided (`decide`). `encode` and `edit` write, `store` keeps the file on disk.
+
+mod check;
+pub(crate) mod decide;
+mod duration;
+mod edit;
+mod encode;
+pub mod file;
+mod problem;
+pub mod schema;
+mod store;
+pub mod system_id;
 
 use std::{path::PathBuf, time::Duration};
 
 use dockwright_job::Variable;
+
+pub use self::{
+    check::UsedKey,
+    decide::{DecideError, Surroundings},
+    duration::GoDuration,
+    edit::{EditConfigError, append_runner, remove_runners, set_runner_values},
+    encode::SKELETON,
+    problem::{Problem, Severity},
+    store::{ConfigStore, LockedConfig, StoreError},
+};
 
 /// Settings of one runner.
 #[derive(Debug, Clone)]
@@ -16,8 +40,10 @@ pub struct RunnerConfig {
     /// Version and revision printed at the head of every trace.
     pub version: String,
     pub revision: String,
-    /// Where jobs are checked out. Created when missing, and this runner's alone: what an earlier one left in its `scratch` goes.
+    /// Where jobs are checked out. Created when missing.
     pub builds_dir: PathBuf,
+    /// For files that do not outlive a job, nor the next start of the runner: this runner's alone, and emptied when it starts.
+    pub scratch_dir: PathBuf,
     /// Where `cache:` archives are kept. Created when missing.
     pub cache_dir: PathBuf,
     /// Weaker than the job's own variables; reaches services too.
@@ -30,16 +56,12 @@ pub struct RunnerConfig {
     pub trace_interval: Duration,
     /// How long a script has between SIGTERM and SIGKILL.
     pub grace_period: Duration,
+    pub executor: ExecutorChoice,
     pub shell: ShellConfig,
     pub docker: DockerConfig,
 }
 
 impl RunnerConfig {
-    /// For files that do not outlive a job, nor the next start of the runner.
-    pub(crate) fn scratch_dir(&self) -> PathBuf {
-        self.builds_dir.join("scratch")
-    }
-
     /// Settings for a runner inside this process, as `dockwright run` wants them.
     pub fn local(builds_dir: PathBuf, cache_dir: PathBuf, helper_binary: PathBuf) -> Self {
         Self {
@@ -48,6 +70,7 @@ impl RunnerConfig {
             system_id: "s_local".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: "local".to_owned(),
+            scratch_dir: builds_dir.join("scratch"),
             builds_dir,
             cache_dir,
             environment: Vec::new(),
@@ -55,6 +78,7 @@ impl RunnerConfig {
             output_limit_bytes: 64 * 1024 * 1024,
             trace_interval: Duration::from_millis(50),
             grace_period: Duration::from_secs(10),
+            executor: ExecutorChoice::ByImage,
             shell: ShellConfig { with_engine: true },
             docker: DockerConfig {
                 default_image: None,
@@ -68,6 +92,17 @@ impl RunnerConfig {
             },
         }
     }
+}
+
+/// Where jobs run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecutorChoice {
+    /// Jobs with an image in containers, others in the shell.
+    ByImage,
+    /// All in the shell; `image` and `services` have no effect.
+    Shell,
+    /// All in containers.
+    Docker,
 }
 
 /// Settings for jobs without an image.
@@ -122,3 +157,6 @@ impl PullPolicy {
         [Self::Always, Self::IfNotPresent, Self::Never].into_iter().find(|policy| policy.as_str() == text)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,8 +62,8 @@ impl Runner {
     }
 
     /// Removes what a runner left that was killed: checkouts, archives, credentials.
-    async fn sweep_scratch(&self) -> Result<(), CoordinatorError> {
-        let scratch = self.config.scratch_dir();
+    pub(crate) async fn sweep_scratch(&self) -> Result<(), CoordinatorError> {
+        let scratch = self.config.scratch_dir.clone();
         let result = match tokio::fs::remove_dir_all(&scratch).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => tokio::fs::create_dir_all(&scratch).await,
@@ -71,7 +71,8 @@ impl Runner {
         result.map_err(|source| CoordinatorError::File { path: scratch, source })
     }
 
-    async fn run_job(&self, payload: JobPayload, slot: usize, stop: CancellationToken) {
+    /// Runs one job to its end and reports it. `slot` is the smallest number that no other job of this runner has.
+    pub(crate) async fn run_job(&self, payload: JobPayload, slot: usize, stop: CancellationToken) {
         let (id, token) = (payload.id, payload.token.clone());
         self.tell(RunnerEvent::JobStarted { job: id, name: payload.job_info.name.clone() });
         let run = JobRun::new(self.clone(), payload, slot, stop);

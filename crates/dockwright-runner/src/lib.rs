@@ -17,6 +17,7 @@ mod executor;
 pub mod helper;
 mod hint;
 mod job_run;
+pub mod manager;
 mod outcome;
 pub mod phase;
 mod script;

@@ -3,6 +3,7 @@
 mod container;
 mod coordinator;
 mod pipeline;
+mod runner;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,10 @@ pub(crate) use container::{
 pub(crate) use coordinator::{CoordinatorCommand, CoordinatorServeArgs};
 pub(crate) use pipeline::{
     Delayed, Event, KeyValue, LintArgs, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, VariablesArgs, WhyArgs,
+};
+pub(crate) use runner::{
+    ConfigFileArg, GitlabRunner, HealthCheckArgs, InstallArgs, LogFormat, LogLevel, RegisterArgs, ResetTokenArgs, RunSingleArgs,
+    RunnerArgs, RunnerCommand, RunnerLintArgs, RunnerListArgs, RunnerLogArgs, RunnerRunArgs, ServiceArg, UnregisterArgs, VerifyArgs,
 };
 
 use crate::{environment, exit_code};
@@ -91,6 +96,7 @@ pub(crate) enum Command {
     /// Be the server that runners take their jobs from
     #[command(subcommand)]
     Coordinator(CoordinatorCommand),
+    Runner(RunnerArgs),
     Doctor(DoctorArgs),
     Completion(CompletionArgs),
     /// Print the version and what the engine speaks

@@ -10,24 +10,31 @@ mod list;
 mod preview;
 mod registry;
 mod run;
+mod runner;
 mod variables;
 mod version;
 mod why;
+
+use std::ffi::OsString;
 
 use crate::{
     cli::{Cli, Command},
     error::CommandError,
     exit_code::ExitCode,
     log,
-    report::{Streams, print_error},
+    report::Streams,
     settings::GlobalSettings,
 };
 
 /// Runs the command that was typed.
 pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
-    let settings = GlobalSettings::decide(&typed.global)?;
+    // The runner's `--config` is another file, and its log has other forms.
+    let is_runner = matches!(typed.command, Command::Runner(_));
+    let settings = if is_runner { GlobalSettings::without_file()? } else { GlobalSettings::decide(&typed.global)? };
     let streams = Streams::open(typed.global.color.or(settings.file.color).unwrap_or_default());
-    log::start(typed.global.log.as_deref())?;
+    if !is_runner {
+        log::start(typed.global.log.as_deref())?;
+    }
     match typed.command {
         Command::Run(arguments) => run::run(&arguments, &settings, streams),
         Command::List(arguments) => list::run(&arguments, &settings, streams),
@@ -39,16 +46,14 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
         Command::Registry(command) => registry::run(command, &settings, streams),
         Command::Coordinator(command) => coordinator::run(command, &settings, streams),
         Command::Image(command) => image::run(command, &settings, streams),
+        Command::Runner(arguments) => Ok(runner::run(arguments, &settings, streams)),
         Command::Doctor(arguments) => doctor::run(&arguments, &settings, streams),
         Command::Completion(arguments) => Ok(completion::run(&arguments, streams)),
         Command::Version(arguments) => Ok(version::run(&arguments, streams)),
     }
 }
 
-/// Called as `gitlab-runner`: the runner's commands are a later part.
-pub(crate) fn as_gitlab_runner() -> ExitCode {
-    let error = CommandError::usage("this version of dockwright has no runner commands (`register`, `run`, …)")
-        .hint("to run a pipeline on this machine, call it as `dockwright run` in the repository");
-    print_error(&error.parts());
-    error.exit_code()
+/// Runs the command line of `gitlab-runner`.
+pub(crate) fn as_gitlab_runner(arguments: Vec<OsString>) -> ExitCode {
+    runner::as_gitlab_runner(arguments)
 }

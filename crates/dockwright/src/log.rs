@@ -1,8 +1,12 @@
 //! What dockwright says about its own doings, to standard error. What jobs print is the trace, which never comes here.
 
+mod runner;
+
 use std::io;
 
 use tracing_subscriber::EnvFilter;
+
+pub(crate) use runner::RunnerLog;
 
 use crate::{
     environment,

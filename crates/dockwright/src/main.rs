@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         return internal::run(arguments);
     }
     if Path::new(&program).file_name() == Some(OsStr::new("gitlab-runner")) {
-        return command::as_gitlab_runner().into();
+        return command::as_gitlab_runner(std::env::args_os().skip(1).collect()).into();
     }
     let typed = cli::Cli::parse();
     match command::run(typed) {

@@ -65,10 +65,7 @@ pub(crate) struct RunFileSettings {
 impl GlobalSettings {
     /// Reads the settings file and decides the directories.
     pub(crate) fn decide(typed: &GlobalArgs) -> Result<Self, CommandError> {
-        let paths = Paths::decide(PathInputs::from_environment()).ok_or_else(|| {
-            CommandError::usage("no place for dockwright's files: HOME is not set")
-                .hint(format!("set HOME, or {} to a directory", environment::HOME))
-        })?;
+        let paths = decide_paths()?;
         let file = match &typed.config {
             Some(path) => read_file(path)?.ok_or_else(|| {
                 CommandError::configuration(format!("settings file `{}` does not exist", path.display()))
@@ -78,6 +75,18 @@ impl GlobalSettings {
         };
         Ok(Self { paths, file, log: typed.log.clone() })
     }
+
+    /// Decides the directories only: the runner's commands have a file of their own.
+    pub(crate) fn without_file() -> Result<Self, CommandError> {
+        Ok(Self { paths: decide_paths()?, file: FileSettings::default(), log: None })
+    }
+}
+
+fn decide_paths() -> Result<Paths, CommandError> {
+    Paths::decide(PathInputs::from_environment()).ok_or_else(|| {
+        CommandError::usage("no place for dockwright's files: HOME is not set")
+            .hint(format!("set HOME, or {} to a directory", environment::HOME))
+    })
 }
 
 /// Returns `None` for a file that does not exist.

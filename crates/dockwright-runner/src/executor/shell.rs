@@ -40,7 +40,7 @@ impl ShellExecutor {
         if !context.config.shell.with_engine {
             return Ok(());
         }
-        let scratch = context.config.scratch_dir();
+        let scratch = context.config.scratch_dir.clone();
         self.docker_config = Some(tempfile::tempdir_in(&scratch).map_err(ExecuteError::file("create a directory in", scratch))?);
         let engine = tokio::select! {
             engine = context.engines.acquire(context.engine_request(vec![own])) => engine,

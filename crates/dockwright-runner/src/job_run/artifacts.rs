@@ -102,8 +102,7 @@ impl Work<'_> {
 }
 
 fn temporary_directory(context: &ExecutorContext) -> Result<tempfile::TempDir, Failure> {
-    tempfile::tempdir_in(context.config.scratch_dir())
-        .map_err(|source| Failure::Internal { action: "create a temporary directory", source })
+    tempfile::tempdir_in(&context.config.scratch_dir).map_err(|source| Failure::Internal { action: "create a temporary directory", source })
 }
 
 async fn is_empty(file: &Path) -> Result<bool, ExecuteError> {

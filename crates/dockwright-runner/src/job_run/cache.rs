@@ -95,7 +95,7 @@ impl Work<'_> {
         let archive = self.archive_path(key);
         let directory = archive.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(directory).await.map_err(ExecuteError::file("create", directory))?;
-        let scratch = self.context.config.scratch_dir();
+        let scratch = self.context.config.scratch_dir.clone();
         let temporary = tempfile::tempdir_in(&scratch).map_err(ExecuteError::file("create a directory in", scratch))?;
         let new = temporary.path().join("cache.zip");
         let selection = Selection {

@@ -4,6 +4,7 @@ use dockwright_job::JobPayload;
 
 use crate::{
     RunnerConfig,
+    config::ExecutorChoice,
     executor::{
         Directories, Executor, ExecutorContext,
         docker::{
@@ -40,11 +41,13 @@ impl ExecutorKind {
     }
 }
 
-/// A job with an image runs in containers, one without in a shell.
+/// Where the runner's settings leave it open, a job with an image runs in containers, one without in a shell.
 pub(super) fn executor_kind(config: &RunnerConfig, payload: &JobPayload) -> ExecutorKind {
-    match payload.image.is_some() || config.docker.default_image.is_some() {
-        true => ExecutorKind::Docker,
-        false => ExecutorKind::Shell,
+    match config.executor {
+        ExecutorChoice::Docker => ExecutorKind::Docker,
+        ExecutorChoice::Shell => ExecutorKind::Shell,
+        ExecutorChoice::ByImage if payload.image.is_some() || config.docker.default_image.is_some() => ExecutorKind::Docker,
+        ExecutorChoice::ByImage => ExecutorKind::Shell,
     }
 }
 

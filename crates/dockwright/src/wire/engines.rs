@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use dockwright_runner::{AcquireEngineError, EngineLease, EngineProvider, EngineRequest, engine_provider::RegistryCredentials};
@@ -24,11 +27,13 @@ pub(crate) struct EmbeddedEngines {
     registry: Option<String>,
     /// Where sockets of engines that are not started yet are made.
     sockets: PathBuf,
+    /// Jobs of two coordinators may have the same number.
+    count: AtomicU64,
 }
 
 impl EmbeddedEngines {
     pub(crate) fn new(host: Arc<HostProcess>, registry: Option<String>, sockets: PathBuf) -> Self {
-        Self { host, registry, sockets }
+        Self { host, registry, sockets, count: AtomicU64::new(0) }
     }
 
     fn order(&self, request: EngineRequest) -> EngineOrder {
@@ -39,7 +44,7 @@ impl EmbeddedEngines {
             password: credentials.password,
         };
         EngineOrder {
-            name: format!("job-{}-{}", std::process::id(), request.job_id),
+            name: format!("job-{}-{}-{}", std::process::id(), request.job_id, self.count.fetch_add(1, Ordering::Relaxed)),
             project: request.project_path,
             protected: request.protected,
             credentials: request.registry_credentials.into_iter().map(login).collect(),

@@ -7,5 +7,6 @@ mod explain;
 mod includes;
 mod output;
 mod problems;
+mod runner;
 mod settings;
 mod signals;

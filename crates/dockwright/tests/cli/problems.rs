@@ -1,7 +1,5 @@
 //! Bad input: one clear message with place and remedy, and the documented exit code.
 
-use std::{os::unix::fs::symlink, process::Command};
-
 use crate::common::{Printed, Project};
 
 #[test]
@@ -97,14 +95,4 @@ fn a_docker_that_does_not_answer_is_named() {
     let project = Project::new("job:\n  image: busybox\n  script: ['true']\n");
     let printed = project.output(&["run", "--docker-host", "unix:///no/such/socket"]).ended_with(1);
     assert!(printed.stdout.contains("/no/such/socket"), "{}", printed.stdout);
-}
-
-#[test]
-fn called_as_gitlab_runner_it_says_what_is_missing() {
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let link = directory.path().join("gitlab-runner");
-    symlink(env!("CARGO_BIN_EXE_dockwright"), &link).expect("link");
-    let output = Command::new(&link).arg("register").output().expect("runs");
-    let printed = Printed::of(output).ended_with(2);
-    assert!(printed.stderr.contains("dockwright run"), "{}", printed.stderr);
 }

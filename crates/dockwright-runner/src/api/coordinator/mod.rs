@@ -128,13 +128,24 @@ impl HttpCoordinator {
         self.state().health.wait(self.identity.health, Instant::now())
     }
 
-    /// Asks once for a job. A job that is returned has been acknowledged.
+    /// Asks once for a job; the server may hold the request until it has one. A job that is returned has been acknowledged.
     pub async fn poll(&self) -> Polled {
+        let last_update = self.state().last_update.clone();
+        self.poll_after(last_update).await
+    }
+
+    /// Asks once for a job and wants an answer at once.
+    pub async fn poll_without_waiting(&self) -> Polled {
+        self.poll_after(None).await
+    }
+
+    /// `last_update` is the state of the queue while which the server may hold the request.
+    async fn poll_after(&self, last_update: Option<String>) -> Polled {
         let request = JobRequest {
             info: self.identity.details.clone(),
             token: self.identity.token.clone(),
             system_id: Some(self.identity.system_id.clone()),
-            last_update: self.state().last_update.clone(),
+            last_update,
         };
         let answer = self.client.request_job(&request).await;
         let is_forbidden = matches!(&answer, Err(error) if error.is_forbidden() || matches!(error, ApiError::Setup(_)));
@@ -143,7 +154,7 @@ impl HttpCoordinator {
             Ok(answer) => answer,
             Err(error) => return self.explain_failure(&error, is_forbidden),
         };
-        let is_news = answer.last_update.is_some() && answer.last_update != request.last_update;
+        let is_news = answer.last_update.is_some() && answer.last_update != self.state().last_update;
         if let Some(last_update) = answer.last_update {
             self.state().last_update = Some(last_update);
         }

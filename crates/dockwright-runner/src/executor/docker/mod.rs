@@ -147,7 +147,7 @@ impl DockerExecutor {
         if checkout.strategy == Strategy::None {
             checkout.strategy = Strategy::Empty;
         }
-        let scratch = context.config.scratch_dir();
+        let scratch = context.config.scratch_dir.clone();
         let root = tempfile::tempdir_in(&scratch).map_err(ExecuteError::file("create a directory in", scratch))?;
         let directory = root.path().join("checkout");
         Checkout { directory: &directory, ..checkout }.run().await?;

@@ -1,0 +1,114 @@
+//! From what an entry of the file says to what its runner does.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dockwright_job::Variable;
+
+use super::{
+    DockerConfig, ExecutorChoice, PullPolicy, RunnerConfig, ShellConfig,
+    file::{DockerTable, RunnerEntry},
+    schema::ExecutorName,
+};
+
+/// What GitLab Runner takes where an entry says nothing.
+const DEFAULT_OUTPUT_LIMIT_KIB: u64 = 4096;
+const DEFAULT_SERVICE_WAIT_SECS: u64 = 30;
+const TRACE_INTERVAL_SECS: u64 = 3;
+const GRACE_PERIOD_SECS: u64 = 10;
+const KIB: u64 = 1024;
+
+/// What the process knows and the file does not say.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    pub system_id: String,
+    pub version: String,
+    pub revision: String,
+    /// Where jobs are when `builds_dir` and `cache_dir` are not set.
+    pub working_directory: PathBuf,
+    pub helper_binary: PathBuf,
+}
+
+/// An entry that no runner can be made of.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecideError {
+    #[error("there is no executor `{0}` in this version")]
+    Executor(String),
+    #[error("the docker executor has no default image")]
+    NoImage,
+}
+
+impl RunnerEntry {
+    /// Decides what the runner of this entry does. `scratch_dir` is this entry's alone.
+    pub fn decide(&self, surroundings: &Surroundings, scratch_dir: PathBuf) -> Result<RunnerConfig, DecideError> {
+        let executor = self.executor_choice()?;
+        let docker = self.docker.clone().unwrap_or_default();
+        if executor == ExecutorChoice::Docker && docker.image.is_empty() {
+            return Err(DecideError::NoImage);
+        }
+        Ok(RunnerConfig {
+            name: self.name.clone(),
+            short_token: self.token.short().to_owned(),
+            system_id: surroundings.system_id.clone(),
+            version: surroundings.version.clone(),
+            revision: surroundings.revision.clone(),
+            builds_dir: or_default(&self.builds_dir, executor, &surroundings.working_directory, "builds"),
+            scratch_dir,
+            cache_dir: or_default(&self.cache_dir, ExecutorChoice::Shell, &surroundings.working_directory, "cache"),
+            environment: self.environment.iter().filter_map(|pair| variable(pair)).collect(),
+            timestamps: true,
+            output_limit_bytes: positive(self.output_limit).unwrap_or(DEFAULT_OUTPUT_LIMIT_KIB).saturating_mul(KIB),
+            trace_interval: Duration::from_secs(TRACE_INTERVAL_SECS),
+            grace_period: Duration::from_secs(GRACE_PERIOD_SECS),
+            executor,
+            shell: ShellConfig { with_engine: true },
+            docker: docker_config(&docker, surroundings.helper_binary.clone()),
+        })
+    }
+
+    fn executor_choice(&self) -> Result<ExecutorChoice, DecideError> {
+        match ExecutorName::find(&self.executor) {
+            Some(executor) if executor.runs && executor.is_docker() => Ok(ExecutorChoice::Docker),
+            Some(executor) if executor.runs => Ok(ExecutorChoice::Shell),
+            _ => Err(DecideError::Executor(self.executor.clone())),
+        }
+    }
+}
+
+fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> DockerConfig {
+    let policies: Vec<PullPolicy> = docker.pull_policy.iter().filter_map(|policy| PullPolicy::parse(policy)).collect();
+    DockerConfig {
+        default_image: Some(docker.image.clone()).filter(|image| !image.is_empty()),
+        volumes: docker.volumes.clone(),
+        job_engine_socket: true,
+        dind_certificates: true,
+        pull_policies: if policies.is_empty() { vec![PullPolicy::Always] } else { policies },
+        privileged: docker.privileged,
+        wait_for_services: match docker.wait_for_services_timeout {
+            ..0 => Duration::ZERO,
+            secs => Duration::from_secs(positive(secs).unwrap_or(DEFAULT_SERVICE_WAIT_SECS)),
+        },
+        helper_binary,
+    }
+}
+
+/// In containers, `builds_dir` is a path of theirs; what the runner itself keeps is in its working directory.
+fn or_default(configured: &str, executor: ExecutorChoice, working_directory: &Path, name: &str) -> PathBuf {
+    if configured.is_empty() || executor == ExecutorChoice::Docker {
+        working_directory.join(name)
+    } else {
+        working_directory.join(configured)
+    }
+}
+
+/// GitLab Runner takes a number that is not positive for one that is not set.
+pub(crate) fn positive(number: i64) -> Option<u64> {
+    u64::try_from(number).ok().filter(|number| *number > 0)
+}
+
+fn variable(pair: &str) -> Option<Variable> {
+    let (key, value) = pair.split_once('=')?;
+    Some(Variable { key: key.to_owned(), value: value.to_owned(), ..Variable::default() })
+}

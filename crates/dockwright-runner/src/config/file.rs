@@ -1,0 +1,164 @@
+//! What a `config.toml` says, typed: the keys that have an effect. What each of them means for a runner is decided in `decide`.
+
+use dockwright_job::RunnerToken;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use super::{
+    check::{self, UsedKey},
+    duration::GoDuration,
+    problem::Problem,
+};
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ConfigFile {
+    /// How many jobs run at once, over all runners.
+    pub concurrent: i64,
+    /// Seconds between two requests for a job; 0 is the default.
+    pub check_interval: i64,
+    pub log_level: Option<String>,
+    pub log_format: Option<String>,
+    /// Where metrics are served.
+    pub listen_address: String,
+    /// Seconds that jobs have to end after SIGTERM; 0 is the default.
+    pub shutdown_timeout: i64,
+    pub runners: Vec<RunnerEntry>,
+}
+
+impl Default for ConfigFile {
+    fn default() -> Self {
+        Self {
+            concurrent: 1,
+            check_interval: 0,
+            log_level: None,
+            log_format: None,
+            listen_address: String::new(),
+            shutdown_timeout: 0,
+            runners: Vec::new(),
+        }
+    }
+}
+
+/// One `[[runners]]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RunnerEntry {
+    pub name: String,
+    pub url: String,
+    pub id: i64,
+    pub token: RunnerToken,
+    #[serde(deserialize_with = "time")]
+    pub token_obtained_at: Option<Timestamp>,
+    #[serde(deserialize_with = "time")]
+    pub token_expires_at: Option<Timestamp>,
+    #[serde(rename = "tls-ca-file")]
+    pub tls_ca_file: String,
+    #[serde(rename = "tls-cert-file")]
+    pub tls_cert_file: String,
+    #[serde(rename = "tls-key-file")]
+    pub tls_key_file: String,
+    /// How many jobs of this entry run at once; 0 does not limit them.
+    pub limit: i64,
+    /// KiB of trace; 0 is the default.
+    pub output_limit: i64,
+    pub request_concurrency: i64,
+    pub strict_check_interval: Option<bool>,
+    pub unhealthy_requests_limit: i64,
+    pub unhealthy_interval: Option<GoDuration>,
+    pub executor: String,
+    pub builds_dir: String,
+    pub cache_dir: String,
+    /// `KEY=VALUE`.
+    pub environment: Vec<String>,
+    pub docker: Option<DockerTable>,
+}
+
+/// `[runners.docker]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DockerTable {
+    pub host: String,
+    pub image: String,
+    pub privileged: bool,
+    pub volumes: Vec<String>,
+    #[serde(deserialize_with = "one_or_more")]
+    pub pull_policy: Vec<String>,
+    /// Seconds; 0 is the default, less than 0 does not wait.
+    pub wait_for_services_timeout: i64,
+}
+
+/// A file as far as it could be read.
+#[derive(Debug, Default)]
+pub struct LoadedConfig {
+    pub file: ConfigFile,
+    /// The file has errors if one of these is an error, and is not to be used.
+    pub problems: Vec<Problem>,
+    pub used: Vec<UsedKey>,
+    /// The `[[runners]]` as they are written, with every known key.
+    pub entries: Vec<toml::Table>,
+}
+
+impl LoadedConfig {
+    /// Reads a text. `variable` looks up what `$NAME` in a URL or token stands for.
+    pub fn read(text: &str, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let reading = check::read(text);
+        let mut problems = reading.problems;
+        let written = reading.table.get("runners").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+        let entries = written.into_iter().filter_map(|entry| entry.try_into().ok()).collect();
+        let mut file = toml::Value::Table(reading.table).try_into::<ConfigFile>().unwrap_or_else(|error| {
+            problems.push(Problem::error("wrong-value", error.message().to_owned()));
+            ConfigFile::default()
+        });
+        for entry in &mut file.runners {
+            entry.token = RunnerToken::new(expand(entry.token.expose(), &variable));
+            entry.url = expand(&entry.url, &variable);
+        }
+        Self { file, problems, used: reading.used, entries }
+    }
+
+    /// Tells whether the file can be used.
+    pub fn is_valid(&self) -> bool {
+        !self.problems.iter().any(Problem::is_error)
+    }
+}
+
+/// Replaces `$NAME` and `${NAME}`, as GitLab Runner does for `url` and `token`. A variable that is not set is empty.
+fn expand(text: &str, variable: &impl Fn(&str) -> Option<String>) -> String {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (name, behind) = match after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            Some(parts) => parts,
+            None => after.split_at(after.find(|next: char| !next.is_ascii_alphanumeric() && next != '_').unwrap_or(after.len())),
+        };
+        if name.is_empty() {
+            expanded.push('$');
+        }
+        expanded.push_str(&variable(name).unwrap_or_default());
+        rest = behind;
+    }
+    expanded.push_str(rest);
+    expanded
+}
+
+/// Reads a time; Go's zero time means that there is none.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let written = toml::value::Datetime::deserialize(deserializer)?;
+    let time = written.to_string().parse::<Timestamp>().ok();
+    Ok(time.filter(|time| time.as_second() > ZERO_TIME_SECS))
+}
+
+/// 0001-01-01T00:00:00Z.
+const ZERO_TIME_SECS: i64 = -62_135_596_800;
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::String(text) => Ok(vec![text]),
+        toml::Value::Array(list) => Ok(list.into_iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()),
+        _ => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,385 @@
+//! A file in, problems or a changed file out.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use expect_test::{Expect, expect};
+
+use super::{
+    file::LoadedConfig,
+    schema::{GLOBAL, Support, entries},
+    *,
+};
+
+/// What the server answers in the reference's examples.
+fn registered(entry: &str) -> toml::Table {
+    let mut values: toml::Table = toml::from_str(
+        r#"
+name = "My Runner"
+url = "https://gitlab.com/"
+id = 42
+token = "SECRET"
+token_obtained_at = 2026-08-22T10:00:00Z
+executor = "shell"
+cache = { s3 = {}, gcs = {}, azure = {} }
+"#,
+    )
+    .expect("the values are TOML");
+    values.extend(toml::from_str::<toml::Table>(entry).expect("the values are TOML"));
+    values
+}
+
+fn check_problems(text: &str, expected: &Expect) {
+    let loaded = LoadedConfig::read(text, |_| None);
+    let mut lines = String::new();
+    for problem in &loaded.problems {
+        let place = problem.span.clone().map_or_else(String::new, |span| format!(" at `{}`", &text[span]));
+        let _ = writeln!(lines, "{}{place}: {} [{}]", if problem.is_error() { "error" } else { "warning" }, problem.message, problem.code);
+        if let Some(help) = &problem.help {
+            let _ = writeln!(lines, "  help: {help}");
+        }
+    }
+    expected.assert_eq(&lines);
+}
+
+#[test]
+fn a_new_file_is_the_one_that_gitlab_runner_writes() {
+    let text = append_runner(None, &registered("")).expect("a new file");
+    expect![[r#"
+        concurrent = 1
+        check_interval = 0
+        shutdown_timeout = 0
+
+        [session_server]
+          session_timeout = 1800
+
+        [[runners]]
+          name = "My Runner"
+          url = "https://gitlab.com/"
+          id = 42
+          token = "SECRET"
+          token_obtained_at = 2026-08-22T10:00:00Z
+          token_expires_at = 0001-01-01T00:00:00Z
+          executor = "shell"
+          [runners.cache]
+            MaxUploadedArchiveSize = 0
+            [runners.cache.s3]
+              AssumeRoleMaxConcurrency = 0
+            [runners.cache.gcs]
+            [runners.cache.azure]
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn a_second_entry_is_added_as_gitlab_runner_adds_it() {
+    let first = append_runner(None, &registered("")).expect("a new file");
+    let docker = registered(
+        r#"
+executor = "docker"
+docker = { image = "docker:19.03.12", privileged = true, volumes = ["/certs/client", "/cache"] }
+"#,
+    );
+    let text = append_runner(Some(&first), &docker).expect("the second entry");
+    let expected_head = "concurrent = 1\ncheck_interval = 0\nconnection_max_age = \"15m0s\"\nshutdown_timeout = 0\n\n";
+    assert!(text.starts_with(expected_head), "{text}");
+    expect![[r#"
+
+        [[runners]]
+          name = "My Runner"
+          url = "https://gitlab.com/"
+          id = 42
+          token = "SECRET"
+          token_obtained_at = 2026-08-22T10:00:00Z
+          token_expires_at = 0001-01-01T00:00:00Z
+          executor = "docker"
+          [runners.cache]
+            MaxUploadedArchiveSize = 0
+            [runners.cache.s3]
+              AssumeRoleMaxConcurrency = 0
+            [runners.cache.gcs]
+            [runners.cache.azure]
+          [runners.docker]
+            tls_verify = false
+            image = "docker:19.03.12"
+            privileged = true
+            disable_entrypoint_overwrite = false
+            oom_kill_disable = false
+            disable_cache = false
+            volumes = ["/certs/client", "/cache"]
+            volume_keep = false
+            shm_size = 0
+            network_mtu = 0
+    "#]]
+    .assert_eq(&text[first.len() + CONNECTION_MAX_AGE_LENGTH..]);
+    let loaded = LoadedConfig::read(&text, |_| None);
+    assert!(loaded.is_valid(), "{:?}", loaded.problems);
+    assert_eq!(loaded.file.runners.len(), 2);
+}
+
+const CONNECTION_MAX_AGE_LENGTH: usize = "connection_max_age = \"15m0s\"\n".len();
+
+#[test]
+fn values_of_every_type_are_written_as_go_writes_them() {
+    let values: toml::Table = toml::from_str(
+        r#"
+name = "a \"quoted\" \\ name	with a tab"
+unhealthy_interval = "90m"
+environment = ["A=1", "B=2"]
+executor = "docker"
+[feature_flags]
+FF_X = true
+"a key" = false
+[docker]
+image = "alpine"
+pull_policy = "always"
+services_privileged = false
+enable_ipv6 = false
+sysctls = { "net.core.somaxconn" = "1024" }
+[[docker.services]]
+name = "redis"
+[kubernetes]
+pod_spec = [{ name = "x", patch = "y" }]
+"#,
+    )
+    .expect("the values are TOML");
+    expect![[r#"
+        [[runners]]
+          name = "a \"quoted\" \\ name\twith a tab"
+          unhealthy_interval = "1h30m0s"
+          url = ""
+          id = 0
+          token = ""
+          token_obtained_at = 0001-01-01T00:00:00Z
+          token_expires_at = 0001-01-01T00:00:00Z
+          executor = "docker"
+          environment = ["A=1", "B=2"]
+          [runners.feature_flags]
+            FF_X = true
+            "a key" = false
+          [runners.docker]
+            tls_verify = false
+            image = "alpine"
+            privileged = false
+            services_privileged = false
+            disable_entrypoint_overwrite = false
+            oom_kill_disable = false
+            disable_cache = false
+            volume_keep = false
+            pull_policy = ["always"]
+            shm_size = 0
+            network_mtu = 0
+            [[runners.docker.services]]
+              name = "redis"
+            [runners.docker.sysctls]
+              "net.core.somaxconn" = "1024"
+          [runners.kubernetes]
+            host = ""
+            bearer_token_overwrite_allowed = false
+            image = ""
+            namespace = ""
+            namespace_overwrite_allowed = ""
+            namespace_per_job = false
+            node_selector_overwrite_allowed = ""
+            node_tolerations_overwrite_allowed = ""
+            pod_labels_overwrite_allowed = ""
+            service_account_overwrite_allowed = ""
+            pod_annotations_overwrite_allowed = ""
+            [[runners.kubernetes.pod_spec]]
+              name = "x"
+              patch = "y"
+    "#]]
+    .assert_eq(&encode::encode_runner(&values));
+}
+
+const COMMENTED: &str = r#"# managed by hand
+concurrent = 4 # enough
+
+[[runners]]
+  name = "one"
+  url = "https://gitlab.com/"
+  token = "T1" # from the wiki
+  executor = "shell"
+  [runners.unheard_of]
+    key = 1
+
+# the fast one
+[[runners]]
+  name = "two"
+  url = "https://gitlab.com/"
+  token = "T2"
+  token_expires_at = 0001-01-01T00:00:00Z
+  executor = "shell"
+"#;
+
+#[test]
+fn comments_and_unknown_tables_survive_every_change() {
+    let time = || toml::Value::Datetime("2026-08-22T10:00:00Z".parse().expect("a time"));
+    let values = [("token", toml::Value::String("NEW".to_owned())), ("token_obtained_at", time()), ("token_expires_at", time())];
+    let changed = set_runner_values(COMMENTED, 0, &values).expect("the entry is there");
+    let expected = COMMENTED.replace(
+        "token = \"T1\" # from the wiki\n",
+        "token = \"NEW\" # from the wiki\n  token_obtained_at = 2026-08-22T10:00:00Z\n  token_expires_at = 2026-08-22T10:00:00Z\n",
+    );
+    assert_eq!(changed, expected);
+    let changed = set_runner_values(COMMENTED, 1, &values).expect("the entry is there");
+    assert!(changed.contains("token = \"NEW\"\n  token_obtained_at = 2026-08-22T10:00:00Z\n  token_expires_at = 2026-08-22T10:00:00Z\n"));
+    let removed = remove_runners(COMMENTED, &BTreeSet::from([1])).expect("the entry is there");
+    assert_eq!(removed, COMMENTED[..COMMENTED.find("\n# the fast one").expect("the comment")]);
+    let added = append_runner(Some(COMMENTED), &registered("")).expect("one more entry");
+    assert!(added.starts_with(COMMENTED), "{added}");
+}
+
+#[test]
+fn entries_of_other_forms_are_changed_or_refused() {
+    let inline = "runners = [{ token = \"A\", url = \"u\" }, { token = \"B\" }]\n";
+    let changed = set_runner_values(inline, 0, &[("token", "C".into()), ("id", 7.into())]).expect("the entry is there");
+    assert_eq!(changed, "runners = [{ token = \"C\", id = 7, url = \"u\" }, { token = \"B\" }]\n");
+    let removed = remove_runners(inline, &BTreeSet::from([0, 1])).expect("the entries are there");
+    assert_eq!(removed, "runners = []\n");
+    assert!(matches!(append_runner(Some(inline), &registered("")), Err(EditConfigError::NotTables)));
+    assert!(matches!(set_runner_values(inline, 2, &[("token", "C".into())]), Err(EditConfigError::NoEntry { index: 2 })));
+}
+
+#[test]
+fn problems_have_places_and_suggestions() {
+    check_problems(
+        r#"
+concurent = 2
+environment = ["A=1"]
+[[runners]]
+  executor = "dokcer"
+  limit = "3"
+  environment = ["A"]
+  image = "alpine"
+  [runners.docker]
+    privilege = true
+    pull_policy = ["always", "sometimes"]
+    volumes = "/cache"
+"#,
+        &expect![[r#"
+            error at `concurent`: unknown key `concurent` at the top of the file [unknown-key]
+              help: did you mean `concurrent`?
+            error at `environment`: unknown key `environment` at the top of the file [unknown-key]
+              help: `environment` belongs below a line `[[runners]]`
+            error at `"dokcer"`: there is no executor `dokcer` [unknown-executor]
+              help: did you mean `docker`?
+            error at `"3"`: `runners.limit` must be a whole number, not "3" [wrong-type]
+              help: leave the quotes away
+            error at `["A"]`: `A` in `runners.environment` is no `KEY=VALUE` [no-assignment]
+            error at `image`: unknown key `image` in `runners` [unknown-key]
+            error at `privilege`: unknown key `privilege` in `runners.docker` [unknown-key]
+              help: did you mean `privileged`?
+            error at `["always", "sometimes"]`: `sometimes` is no pull policy [unknown-pull-policy]
+              help: one of `always`, `if-not-present`, `never`
+            error at `"/cache"`: `runners.docker.volumes` must be a list of texts, not "/cache" [wrong-type]
+        "#]],
+    );
+    check_problems(
+        "[runners]\nname = \"x\"\n",
+        &expect![[r#"
+            error at `[runners]`: `runners` must be an array of tables, not a table [wrong-type]
+              help: write `[[runners]]` with two brackets on either side
+        "#]],
+    );
+    check_problems(
+        "concurrent = 0\n[[runners]]\nexecutor = \"kubernetes\"\n",
+        &expect![[r#"
+            error at `0`: `concurrent` is 0, so no job would ever run [too-few-jobs]
+              help: set it to 1 or more
+            warning at `"kubernetes"`: this version runs no jobs with the executor `kubernetes` [no-executor]
+              help: entries of this executor ask for no jobs; `shell` and `docker` do
+        "#]],
+    );
+}
+
+#[test]
+fn an_unquoted_placeholder_gets_the_message_that_it_deserves() {
+    check_problems(
+        "[[runners]]\n  url = \"https://gitlab.com/\"\n  token = TOKEN\n",
+        &expect![[r#"
+            error at `TOKEN`: the value of `token` needs quotes [unquoted-text]
+              help: write `token = "TOKEN"`
+        "#]],
+    );
+    check_problems(
+        "concurrent = = 1\n",
+        &expect![[r#"
+        error at `=`: extra `=`, expected nothing [invalid-toml]
+    "#]],
+    );
+}
+
+/// GitLab Runner's decoder takes keys in any case.
+#[test]
+fn keys_may_be_written_in_another_case() {
+    let loaded = LoadedConfig::read("[[runners]]\nURL = \"u\"\n[runners.cache]\ntype = \"s3\"\n", |_| None);
+    assert!(loaded.is_valid(), "{:?}", loaded.problems);
+    assert_eq!(loaded.file.runners[0].url, "u");
+}
+
+#[test]
+fn tokens_and_urls_are_expanded_from_the_environment() {
+    let variable = |name: &str| (name == "TOKEN").then(|| "glrt-secret".to_owned());
+    let loaded = LoadedConfig::read("[[runners]]\nurl = \"http://$HOST/$\"\ntoken = \"${TOKEN}\"\n", variable);
+    assert_eq!(loaded.file.runners[0].token.expose(), "glrt-secret");
+    assert_eq!(loaded.file.runners[0].url, "http:///$");
+}
+
+#[test]
+fn an_entry_becomes_a_runner() {
+    let text = r#"
+[[runners]]
+  name = "r"
+  token = "glrt-abcdefghijkl"
+  executor = "docker"
+  output_limit = 1
+  environment = ["A=1=2"]
+  [runners.docker]
+    image = "alpine"
+    volumes = ["/cache"]
+    pull_policy = "if-not-present"
+    wait_for_services_timeout = -1
+"#;
+    let loaded = LoadedConfig::read(text, |_| None);
+    let surroundings = Surroundings {
+        system_id: "s_0".to_owned(),
+        version: "19.4.0".to_owned(),
+        revision: "r".to_owned(),
+        working_directory: "/w".into(),
+        helper_binary: "/bin/true".into(),
+    };
+    let config = loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).expect("a runner");
+    assert_eq!((config.short_token.as_str(), config.output_limit_bytes), ("abcdefghi", 1024));
+    assert_eq!((config.executor, config.builds_dir.to_str()), (ExecutorChoice::Docker, Some("/w/builds")));
+    assert_eq!((config.environment[0].key.as_str(), config.environment[0].value.as_str()), ("A", "1=2"));
+    assert_eq!(
+        (config.docker.pull_policies.as_slice(), config.docker.wait_for_services),
+        (&[PullPolicy::IfNotPresent][..], Duration::ZERO)
+    );
+    let no_image = file::RunnerEntry { executor: "docker".to_owned(), ..file::RunnerEntry::default() };
+    assert_eq!(no_image.decide(&surroundings, "/s".into()).err(), Some(DecideError::NoImage));
+}
+
+/// `UPDATE_EXPECT=1 cargo test -p dockwright-runner` writes the page anew.
+#[test]
+fn the_reference_page_has_every_key_with_its_class() {
+    let list = entries(&GLOBAL, "");
+    let count = |wanted: fn(&Support) -> bool| list.iter().filter(|entry| wanted(&entry.support)).count();
+    let mut page = format!(
+        "# config.toml\n\nEvery key of GitLab Runner's configuration is read; an unknown one is an error. What this version does with them: \
+         {} honoured, {} approximated, {} ignored. `dockwright runner lint` names the keys of a file that are not honoured. \
+         A test keeps this page equal to the program.\n\n| Key | Class | |\n|---|---|---|\n",
+        count(|support| matches!(support, Support::Honoured)),
+        count(|support| matches!(support, Support::Approximated(_))),
+        count(|support| matches!(support, Support::Ignored(_))),
+    );
+    for entry in &list {
+        let (class, reason) = match entry.support {
+            Support::Honoured => ("honoured", ""),
+            Support::Approximated(how) => ("approximated", how),
+            Support::Ignored(why) => ("ignored", why),
+        };
+        let _ = writeln!(page, "| `{}` | {class} | {reason} |", entry.path);
+    }
+    expect_test::expect_file![concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/config-toml.md")].assert_eq(&page);
+}
