@@ -9,6 +9,7 @@ mod hierarchy;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 pub(crate) use hierarchy::{Hierarchy, Version, hand_down, hierarchies};
@@ -19,6 +20,10 @@ const PREFIX: &str = "dockwright-";
 
 /// The controllers that are used where version 1 has a hierarchy for them.
 pub(crate) const V1_CONTROLLERS: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "freezer", "cpuset"];
+
+/// How often, and with which pause, a group is tried to be removed that looks as if it had processes.
+const REMOVAL_ATTEMPTS: u32 = 50;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
 
 /// Microseconds of one scheduling period.
 const PERIOD_US: u64 = 100_000;
@@ -130,7 +135,7 @@ impl Group {
         }
     }
 
-    /// Removes the group and those below it. A group with processes stays; the next [`sweep`] takes it.
+    /// Removes the group and those below it. A group with processes stays; the next [`sweep`] takes it. Blocks for a moment.
     pub(crate) fn remove(&self) {
         self.directories.iter().for_each(|(_, path)| remove_tree(path));
     }
@@ -154,8 +159,14 @@ fn remove_tree(path: &Path) {
             remove_tree(&entry.path());
         }
     }
-    // Fails while a process is in it, and then it must stay.
-    let _ = fs::remove_dir(path);
+    // Stays if a process is in it. One that has ended and was waited for may still be, for a moment: since Linux 6.18 a task leaves its
+    // group only after it was switched out for the last time.
+    for _ in 0..REMOVAL_ATTEMPTS {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(REMOVAL_PAUSE),
+            _ => return,
+        }
+    }
 }
 
 /// Removes the groups of engine hosts that no longer run.

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -50,15 +49,11 @@ fn host_interfaces() -> Vec<String> {
     names
 }
 
-/// Control groups of engine hosts that are gone. Other tests' hosts live.
-fn abandoned_cgroups() -> Vec<String> {
-    let output = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", "dockwright-*"]).output().expect("find runs");
-    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host_lives = |path: &str| {
-        let pid = path.rsplit("/dockwright-").next().and_then(|name| name.split('-').next()).expect("named after the host");
-        Path::new("/proc").join(pid).is_dir()
-    };
-    listed.lines().filter(|path| !host_lives(path)).map(str::to_owned).collect()
+/// Control groups that a run left: those of its engines have its process id in their names.
+fn cgroups_of(run: u32) -> Vec<String> {
+    let names = format!("dockwright-*-job-{run}-*");
+    let output = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", &names]).output().expect("find runs");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 /// Directories of engines; `.ids` beside them holds only the locks of id ranges.
@@ -124,7 +119,7 @@ build:
         wait_until_gone(world);
         assert_eq!(host_mounts(), mounts, "kill {kill} after {delay} ms left a mount");
         assert_eq!(host_interfaces(), interfaces, "kill {kill} after {delay} ms left an interface");
-        assert_eq!(abandoned_cgroups(), Vec::<String>::new(), "kill {kill} after {delay} ms left a control group");
+        assert_eq!(cgroups_of(run.id()), Vec::<String>::new(), "kill {kill} after {delay} ms left a control group");
     }
     // The next start sweeps and works.
     let printed = world.run_green(&repository, &[]);
