@@ -423,23 +423,8 @@ impl Step {
 
 /// Whether a failed run is repeated.
 fn is_retried(retry: &Retry, reason: FailureReason, exit_code: Option<i32>) -> bool {
-    let reason = reason_name(reason);
+    let reason = reason.as_str();
     retry.when.iter().any(|when| when == "always" || when == reason) || exit_code.is_some_and(|code| retry.exit_codes.contains(&code))
-}
-
-/// Returns GitLab's word for a reason.
-pub(crate) fn reason_name(reason: FailureReason) -> &'static str {
-    match reason {
-        FailureReason::ScriptFailure => "script_failure",
-        FailureReason::RunnerSystemFailure => "runner_system_failure",
-        FailureReason::JobExecutionTimeout => "job_execution_timeout",
-        FailureReason::ImagePullFailure => "image_pull_failure",
-        FailureReason::UnknownFailure => "unknown_failure",
-        FailureReason::RunnerConfigurationError => "runner_configuration_error",
-        FailureReason::RunnerExternalDependencyFailure => "runner_external_dependency_failure",
-        FailureReason::RunnerInterrupted => "runner_interrupted",
-        FailureReason::JobCanceled => "job_canceled",
-    }
 }
 
 /// Whether a job looks at the jobs it needs or at earlier stages.

@@ -29,6 +29,23 @@ pub enum FailureReason {
     JobCanceled,
 }
 
+impl FailureReason {
+    /// Returns GitLab's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ScriptFailure => "script_failure",
+            Self::RunnerSystemFailure => "runner_system_failure",
+            Self::JobExecutionTimeout => "job_execution_timeout",
+            Self::ImagePullFailure => "image_pull_failure",
+            Self::UnknownFailure => "unknown_failure",
+            Self::RunnerConfigurationError => "runner_configuration_error",
+            Self::RunnerExternalDependencyFailure => "runner_external_dependency_failure",
+            Self::RunnerInterrupted => "runner_interrupted",
+            Self::JobCanceled => "job_canceled",
+        }
+    }
+}
+
 /// Length and CRC-32 (IEEE, `crc32:xxxxxxxx`) of the whole trace after masking.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceChecksum {

@@ -129,7 +129,7 @@ impl Server {
 
     fn end_job(&self, job: &JobRecord, outcome: Outcome) -> Result<(), ServerError> {
         if let Outcome::Failed { reason, exit_code } = &outcome {
-            let reason = crate::schedule::reason_name(*reason);
+            let reason = reason.as_str();
             self.book()
                 .connection
                 .execute("UPDATE jobs SET failure_reason = ?, exit_code = ? WHERE id = ?", params![reason, exit_code, job.id.0])?;

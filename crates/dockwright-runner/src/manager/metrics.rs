@@ -93,7 +93,7 @@ impl Metrics {
                     let duration_s = began.remove(&job).map_or(0.0, |began| began.elapsed().as_secs_f64());
                     match failure {
                         None => tracing::info!(%job, duration_s, "Job succeeded"),
-                        Some(reason) => tracing::warn!(%job, duration_s, reason = reason_name(reason), "Job failed"),
+                        Some(reason) => tracing::warn!(%job, duration_s, reason = reason.as_str(), "Job failed"),
                     }
                     self.change(&labels, |runner| runner.finished(duration_s, failure));
                 }
@@ -137,22 +137,8 @@ impl RunnerState {
         let bucket = DURATION_BUCKETS_SECS.iter().position(|bound| duration_secs <= f64::from(*bound));
         self.durations[bucket.unwrap_or(DURATION_BUCKETS_SECS.len())] += 1;
         if let Some(reason) = failure {
-            *self.failed.entry(reason_name(reason)).or_default() += 1;
+            *self.failed.entry(reason.as_str()).or_default() += 1;
         }
-    }
-}
-
-fn reason_name(reason: FailureReason) -> &'static str {
-    match reason {
-        FailureReason::ScriptFailure => "script_failure",
-        FailureReason::RunnerSystemFailure => "runner_system_failure",
-        FailureReason::JobExecutionTimeout => "job_execution_timeout",
-        FailureReason::ImagePullFailure => "image_pull_failure",
-        FailureReason::UnknownFailure => "unknown_failure",
-        FailureReason::RunnerConfigurationError => "runner_configuration_error",
-        FailureReason::RunnerExternalDependencyFailure => "runner_external_dependency_failure",
-        FailureReason::RunnerInterrupted => "runner_interrupted",
-        FailureReason::JobCanceled => "job_canceled",
     }
 }
 
