@@ -60,8 +60,14 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
     /// Print the jobs as one JSON document
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, help_heading = "Output", group = "form")]
     pub(crate) json: bool,
+    /// Print the jobs by stages, each with the jobs that it needs
+    #[arg(long, help_heading = "Output", group = "form")]
+    pub(crate) graph: bool,
+    /// Print stages, jobs and what they need as a picture: `dockwright list --svg > pipeline.svg`
+    #[arg(long, help_heading = "Output", group = "form")]
+    pub(crate) svg: bool,
 }
 
 /// Check .gitlab-ci.yml and point at what is wrong
