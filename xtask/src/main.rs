@@ -18,18 +18,38 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Measures engine starts, container lives and rebuilds, beside a Docker daemon started for it, and prints a table.
+    /// Measures a part of Dockwright and prints a table; without a part, the engine.
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
-        /// How many engines to start.
-        #[arg(long, default_value_t = 1000)]
-        engines: usize,
-        /// How many containers to run on each side.
-        #[arg(long, default_value_t = 100)]
-        containers: usize,
-        /// How many rebuilds to make on each side.
-        #[arg(long, default_value_t = 20)]
-        builds: usize,
+        #[command(subcommand)]
+        part: Option<Part>,
+        #[command(flatten)]
+        engine: EngineCounts,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Engine starts, container lives and rebuilds, beside a Docker daemon started for it.
+    Engine(EngineCounts),
+    /// Large configurations, and `dockwright list` beside `gitlab-ci-local` if that is on the PATH.
+    Language,
+    /// How soon a queued job has run.
+    Coordinator,
+}
+
+/// How often the bench of the engine measures each thing.
+#[derive(Debug, clap::Args)]
+struct EngineCounts {
+    /// How many engines to start.
+    #[arg(long, default_value_t = 1000)]
+    engines: usize,
+    /// How many containers to run on each side.
+    #[arg(long, default_value_t = 100)]
+    containers: usize,
+    /// How many rebuilds to make on each side.
+    #[arg(long, default_value_t = 20)]
+    builds: usize,
 }
 
 fn main() -> ExitCode {
@@ -46,18 +66,33 @@ fn main() -> ExitCode {
 }
 
 fn run(chore: Chore) -> Result<()> {
-    match chore {
-        Chore::Bench { engines, containers, builds } => {
-            let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?;
-            checked(Command::new(top.join("scripts/stand-in-images")).arg(top.join("target/stand-ins")).env("STAND_INS", "busybox"))?;
-            checked(
-                Command::new(env::var_os("CARGO").context("run this through cargo")?)
-                    .current_dir(top)
-                    .args(["bench", "--locked", "-p", "dockwright", "--bench", "engine", "--"])
-                    .args(["--engines", &engines.to_string(), "--containers", &containers.to_string(), "--builds", &builds.to_string()]),
-            )
+    let Chore::Bench { part, engine } = chore;
+    match part.unwrap_or(Part::Engine(engine)) {
+        Part::Engine(counts) => bench_engine(&counts),
+        Part::Language => {
+            bench("dockwright-pipeline", "scale", &[])?;
+            bench("dockwright", "list", &[])
         }
+        Part::Coordinator => bench("dockwright", "coordinator", &[]),
     }
+}
+
+fn bench_engine(counts: &EngineCounts) -> Result<()> {
+    let top = top()?;
+    checked(Command::new(top.join("scripts/stand-in-images")).arg(top.join("target/stand-ins")).env("STAND_INS", "busybox"))?;
+    let EngineCounts { engines, containers, builds } = counts;
+    let arguments = [format!("--engines={engines}"), format!("--containers={containers}"), format!("--builds={builds}")];
+    bench("dockwright", "engine", &arguments)
+}
+
+fn bench(package: &str, name: &str, arguments: &[String]) -> Result<()> {
+    let mut command = Command::new(env::var_os("CARGO").context("run this through cargo")?);
+    command.current_dir(top()?).args(["bench", "--locked", "-p", package, "--bench", name, "--"]).args(arguments);
+    checked(&mut command)
+}
+
+fn top() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")
 }
 
 fn checked(command: &mut Command) -> Result<()> {

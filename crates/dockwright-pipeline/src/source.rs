@@ -83,8 +83,17 @@ impl Sources {
 
     /// Returns where a span starts.
     pub fn position(&self, span: Span) -> Position {
-        let text = &self.get(span.source).text;
-        let before = text.get(..span.start as usize).unwrap_or(text);
+        self.position_of(span.source, span.start)
+    }
+
+    /// Returns the position after a span's last character.
+    pub fn end_position(&self, span: Span) -> Position {
+        self.position_of(span.source, span.end)
+    }
+
+    fn position_of(&self, source: SourceId, offset: u32) -> Position {
+        let text = &self.get(source).text;
+        let before = text.get(..offset as usize).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }

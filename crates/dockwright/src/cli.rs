@@ -15,7 +15,7 @@ pub(crate) use container::{
 };
 pub(crate) use coordinator::{CoordinatorCommand, CoordinatorServeArgs};
 pub(crate) use pipeline::{
-    Delayed, Event, KeyValue, LintArgs, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, VariablesArgs, WhyArgs,
+    Delayed, Event, KeyValue, LintArgs, LintFormat, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, VariablesArgs, WhyArgs,
 };
 pub(crate) use runner::{
     ConfigFileArg, GitlabRunner, HealthCheckArgs, InstallArgs, LogFormat, LogLevel, RegisterArgs, ResetTokenArgs, RunSingleArgs,

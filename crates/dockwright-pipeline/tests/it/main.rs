@@ -1,6 +1,7 @@
 //! Text in, text out: configurations, and the jobs or problems that come of them.
 
 mod compose;
+mod generated;
 mod jobs;
 mod merged;
 mod problems;

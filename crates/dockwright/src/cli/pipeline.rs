@@ -60,20 +60,47 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
     /// Print the jobs as one JSON document
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, help_heading = "Output", group = "form")]
     pub(crate) json: bool,
+    /// Print the jobs by stages, each with the jobs that it needs
+    #[arg(long, help_heading = "Output", group = "form")]
+    pub(crate) graph: bool,
+    /// Print stages, jobs and what they need as a picture: `dockwright list --svg > pipeline.svg`
+    #[arg(long, help_heading = "Output", group = "form")]
+    pub(crate) svg: bool,
 }
 
 /// Check .gitlab-ci.yml and point at what is wrong
 ///
 /// Ends with 0 when the file is valid, 3 when it is not. Warnings name what GitLab accepts but this version of dockwright does not do.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    dockwright lint                                               For people\n  \
+    dockwright lint --format code-quality > gl-code-quality.json  As `artifacts:reports:codequality` of GitLab\n  \
+    dockwright lint --format sarif > dockwright.sarif             For code scanning and editors")]
 pub(crate) struct LintArgs {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
-    /// Print the problems as one JSON document
-    #[arg(long, help_heading = "Output")]
+    /// How to print the problems; all but `text` go to standard output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, help_heading = "Output")]
+    pub(crate) format: LintFormat,
+    /// Print the problems as one JSON document: the same as `--format json`
+    #[arg(long, help_heading = "Output", conflicts_with = "format")]
     pub(crate) json: bool,
+}
+
+/// What `lint` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LintFormat {
+    /// For people, with the lines that are wrong
+    #[default]
+    Text,
+    /// One document of this program's own
+    Json,
+    /// SARIF 2.1.0
+    Sarif,
+    /// GitLab's code quality report
+    CodeQuality,
 }
 
 /// Show the configuration as one document, with everything that it includes

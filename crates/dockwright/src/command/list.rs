@@ -1,5 +1,8 @@
 //! `dockwright list`.
 
+mod graph;
+mod svg;
+
 use dockwright_pipeline::{AllowFailure, Downstream, Job};
 use serde::Serialize;
 
@@ -37,6 +40,10 @@ pub(super) fn run(arguments: &ListArgs, settings: &GlobalSettings, streams: Stre
     let lines: Vec<Line<'_>> = loaded.pipeline.jobs.iter().map(line).collect();
     if arguments.json {
         streams.json(&serde_json::json!({ "stages": loaded.pipeline.stages, "jobs": lines }));
+    } else if arguments.svg {
+        streams.raw_data(svg::document(&loaded.pipeline, &lines).as_bytes());
+    } else if arguments.graph {
+        streams.raw_data(graph::text(&loaded.pipeline, &lines).as_bytes());
     } else {
         print_table(&lines, streams);
         say_left_out(&loaded, streams);
@@ -80,5 +87,67 @@ fn say_left_out(loaded: &LoadedPipeline, streams: Streams) {
     let left_out: Vec<&str> = loaded.config.job_names().filter(|name| loaded.pipeline.job(name).is_none()).collect();
     if !left_out.is_empty() {
         streams.say(format!("left out by their rules: {}", left_out.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dockwright_pipeline::{Pipeline, PipelineContext, evaluate, parse};
+    use expect_test::expect;
+
+    use super::*;
+
+    fn pipeline(text: &str) -> Pipeline {
+        let context = PipelineContext::default();
+        let files = indexmap::IndexMap::from([("ci.yml".to_owned(), text.to_owned())]);
+        let parsed = parse("ci.yml", &files, &context);
+        assert_eq!(parsed.problems, []);
+        evaluate(&parsed.config, &context).0
+    }
+
+    const FILE: &str = "
+stages: [build, test, deploy]
+compile: {stage: build, script: [make]}
+link: {stage: build, script: [make], needs: [compile]}
+unit: {stage: test, script: [make], needs: [link], allow_failure: true}
+docs: {stage: test, script: [make], needs: []}
+'a<b> & \"c\"': {stage: deploy, script: [make], when: manual}
+";
+
+    #[test]
+    fn a_graph_in_text() {
+        let pipeline = pipeline(FILE);
+        let lines: Vec<Line<'_>> = pipeline.jobs.iter().map(line).collect();
+        expect![[r#"
+            build
+            ├─ compile
+            └─ link  ← compile
+            test
+            ├─ unit (may fail)  ← link
+            └─ docs  ← nothing
+            deploy
+            └─ a<b> & "c" (manual)
+        "#]]
+        .assert_eq(&graph::text(&pipeline, &lines));
+    }
+
+    #[test]
+    fn a_graph_as_a_picture() {
+        let pipeline = pipeline(FILE);
+        let lines: Vec<Line<'_>> = pipeline.jobs.iter().map(line).collect();
+        let picture = svg::document(&pipeline, &lines);
+        assert_eq!((picture.matches("<g class").count(), picture.matches("<path ").count()), (5, 2), "{picture}");
+        assert!(picture.contains("a&lt;b&gt; &amp; &quot;c&quot; (manual)</text>"), "{picture}");
+        // `link` needs a job of its own stage, so it stands to the right of it, and its curve leads there.
+        expect![[r#"
+            <path d="M100 65 C130 65 130 65 160 65"/>
+            <path d="M216 65 C246 65 246 65 276 65"/>
+        "#]]
+        .assert_eq(&picture.lines().filter(|line| line.starts_with("<path")).map(|line| format!("{line}\n")).collect::<String>());
+    }
+
+    #[test]
+    fn an_empty_pipeline_is_a_picture_too() {
+        assert!(svg::document(&Pipeline::default(), &[]).ends_with("</svg>\n"));
     }
 }

@@ -156,3 +156,12 @@ fn artifacts_are_kept_where_asked() {
     project.output(&["run", "--keep-artifacts", kept.to_str().expect("path")]).ended_with(0);
     assert_eq!(std::fs::read_to_string(kept.join("make/out/file")).expect("the artifact"), "made\n");
 }
+
+#[test]
+fn list_draws_the_graph() {
+    let project = Project::new("build: {stage: build, script: [make]}\nunit: {script: [make], needs: [build]}\n");
+    let printed = project.output(&["list", "--graph"]).ended_with(0);
+    assert_eq!(printed.stdout, "build\n└─ build\ntest\n└─ unit  ← build\n");
+    assert!(project.output(&["list", "--svg"]).ended_with(0).stdout.starts_with("<svg "));
+    project.output(&["list", "--svg", "--graph"]).ended_with(2);
+}

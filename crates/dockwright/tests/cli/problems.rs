@@ -37,6 +37,20 @@ fn lint_says_problems_in_json() {
 }
 
 #[test]
+fn lint_speaks_formats_of_others() {
+    let project = Project::new("job:\n  script: [make]\n  needs: [no-such]\n");
+    let printed = project.output(&["lint", "--format", "sarif"]).ended_with(3);
+    let log: serde_json::Value = serde_json::from_str(&printed.stdout).expect("JSON");
+    assert_eq!(log["runs"][0]["results"][0]["ruleId"], "needs-unknown-job", "{log}");
+    let printed = project.output(&["lint", "--format", "code-quality"]).ended_with(3);
+    let report: serde_json::Value = serde_json::from_str(&printed.stdout).expect("JSON");
+    let location = serde_json::json!({ "path": ".gitlab-ci.yml", "lines": { "begin": 3, "end": 3 } });
+    assert_eq!((&report[0]["severity"], &report[0]["location"]), (&"blocker".into(), &location), "{report}");
+    project.write(".gitlab-ci.yml", "job:\n  script: [make]\n");
+    assert_eq!(project.output(&["lint", "--format", "code-quality"]).ended_with(0).stdout, "[]\n");
+}
+
+#[test]
 fn a_missing_file_says_what_to_write() {
     let project = Project::without_commit();
     project.write("README", "");

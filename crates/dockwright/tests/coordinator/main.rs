@@ -2,7 +2,7 @@
 
 mod world;
 
-use std::{fmt::Write as _, io::Write as _, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use world::{World, call};
 
@@ -171,28 +171,4 @@ async fn only_who_knows_the_queue_waits() {
     assert!(!waiting.is_finished(), "the request is held");
     world.create_pipeline();
     assert_eq!(waiting.join().expect("an answer"), 201);
-}
-
-/// Prints how long a job takes from being queued to its success. `cargo test -- --ignored --nocapture` shows it.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn latency() {
-    let world = World::new("job: {script: 'true'}\n");
-    let runner = world.runner("", 1).await;
-    let mut millis = Vec::new();
-    for _ in 0..20 {
-        tokio::time::sleep(Duration::from_millis(150)).await;
-        let began = std::time::Instant::now();
-        let pipeline = world.create_pipeline();
-        let queued = std::time::Instant::now();
-        while world.json("GET", &format!("/projects/1/pipelines/{pipeline}"), "")["status"] != "success" {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        millis.push((queued.elapsed().as_millis(), began.elapsed().as_millis()));
-    }
-    millis.sort_unstable();
-    let (median, fastest, slowest) = (millis[10].0, millis[0].0, millis[19].0);
-    let line = format!("queued to success: median {median} ms, {fastest} to {slowest} ms; with creation: median {} ms", millis[10].1);
-    writeln!(std::io::stderr(), "{line}").expect("stderr is open");
-    runner.end().await;
 }
