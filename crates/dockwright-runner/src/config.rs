@@ -10,6 +10,7 @@ mod edit;
 mod encode;
 pub mod file;
 mod problem;
+pub(crate) mod restrictions;
 pub mod schema;
 mod store;
 pub mod system_id;
@@ -25,6 +26,7 @@ pub use self::{
     edit::{EditConfigError, append_runner, remove_runners, set_runner_values},
     encode::SKELETON,
     problem::{Problem, Severity},
+    restrictions::Restrictions,
     store::{ConfigStore, LockedConfig, StoreError},
 };
 
@@ -87,6 +89,9 @@ impl RunnerConfig {
                 dind_certificates: true,
                 pull_policies: vec![PullPolicy::IfNotPresent],
                 privileged: false,
+                services_privileged: false,
+                user: None,
+                restrictions: Restrictions::default(),
                 wait_for_services: Duration::from_secs(30),
                 helper_binary,
             },
@@ -123,10 +128,16 @@ pub struct DockerConfig {
     pub job_engine_socket: bool,
     /// Share the client certificates of a dind service with the job without `/certs/client` being configured.
     pub dind_certificates: bool,
-    /// Tried in order. A job's own `pull_policy` replaces it.
+    /// Tried in order; none means always. A job's own `pull_policy` replaces it.
     pub pull_policies: Vec<PullPolicy>,
-    /// Job, helper and service containers are privileged.
+    /// Job and helper containers are privileged, as far as `restrictions` say so.
     pub privileged: bool,
+    /// The same for service containers.
+    pub services_privileged: bool,
+    /// Whom scripts run as, whatever the job says.
+    pub user: Option<String>,
+    /// What jobs may ask for.
+    pub restrictions: Restrictions,
     /// How long to wait for a service's port. Zero does not wait.
     pub wait_for_services: Duration,
     /// This program, linked statically: it is put into the helper image, which runs it as `dockwright internal helper`. Shell jobs

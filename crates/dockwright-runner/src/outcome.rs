@@ -95,10 +95,14 @@ fn execute_reason(error: &ExecuteError) -> FailureReason {
         | ExecuteError::ImageName { .. }
         | ExecuteError::Volume { .. }
         | ExecuteError::PullPolicy { .. }
+        | ExecuteError::DisallowedPullPolicy { .. }
         | ExecuteError::GitStrategy { .. }
         | ExecuteError::Endpoint { .. }
         | ExecuteError::InvalidContainer { .. } => FailureReason::RunnerConfigurationError,
-        ExecuteError::Stopped
+        // What GitLab Runner reports for both.
+        ExecuteError::DisallowedImage
+        | ExecuteError::DisallowedUser { .. }
+        | ExecuteError::Stopped
         | ExecuteError::AcquireEngine(_)
         | ExecuteError::Engine { .. }
         | ExecuteError::File { .. }

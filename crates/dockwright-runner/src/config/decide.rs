@@ -8,7 +8,7 @@ use std::{
 use dockwright_job::Variable;
 
 use super::{
-    DockerConfig, ExecutorChoice, PullPolicy, RunnerConfig, ShellConfig,
+    DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
     file::{DockerTable, RunnerEntry},
     schema::ExecutorName,
 };
@@ -38,6 +38,8 @@ pub enum DecideError {
     Executor(String),
     #[error("the docker executor has no default image")]
     NoImage,
+    #[error("{key} cannot be {value:?}: {expected}")]
+    Value { key: &'static str, value: String, expected: &'static str },
 }
 
 impl RunnerEntry {
@@ -64,7 +66,7 @@ impl RunnerEntry {
             grace_period: Duration::from_secs(GRACE_PERIOD_SECS),
             executor,
             shell: ShellConfig { with_engine: true },
-            docker: docker_config(&docker, surroundings.helper_binary.clone()),
+            docker: docker_config(&docker, surroundings.helper_binary.clone())?,
         })
     }
 
@@ -77,21 +79,51 @@ impl RunnerEntry {
     }
 }
 
-fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> DockerConfig {
-    let policies: Vec<PullPolicy> = docker.pull_policy.iter().filter_map(|policy| PullPolicy::parse(policy)).collect();
-    DockerConfig {
-        default_image: Some(docker.image.clone()).filter(|image| !image.is_empty()),
+fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> Result<DockerConfig, DecideError> {
+    Ok(DockerConfig {
+        default_image: not_empty(&docker.image),
         volumes: docker.volumes.clone(),
         job_engine_socket: true,
         dind_certificates: true,
-        pull_policies: if policies.is_empty() { vec![PullPolicy::Always] } else { policies },
+        pull_policies: policies("pull_policy", &docker.pull_policy)?,
         privileged: docker.privileged,
+        services_privileged: docker.services_privileged.unwrap_or(docker.privileged),
+        user: not_empty(&docker.user),
+        restrictions: restrictions(docker)?,
         wait_for_services: match docker.wait_for_services_timeout {
             ..0 => Duration::ZERO,
             secs => Duration::from_secs(positive(secs).unwrap_or(DEFAULT_SERVICE_WAIT_SECS)),
         },
         helper_binary,
-    }
+    })
+}
+
+/// Without lists of their own, jobs may use the runner's user and pull policies only.
+fn restrictions(docker: &DockerTable) -> Result<Restrictions, DecideError> {
+    let of_runner = if docker.pull_policy.is_empty() { vec![PullPolicy::Always] } else { policies("pull_policy", &docker.pull_policy)? };
+    let allowed = policies("allowed_pull_policies", &docker.allowed_pull_policies)?;
+    Ok(Restrictions {
+        images: docker.allowed_images.clone(),
+        services: docker.allowed_services.clone(),
+        privileged_images: docker.allowed_privileged_images.clone(),
+        privileged_services: docker.allowed_privileged_services.clone(),
+        users: match docker.allowed_users.is_empty() {
+            true => not_empty(&docker.user).into_iter().collect(),
+            false => docker.allowed_users.clone(),
+        },
+        pull_policies: if allowed.is_empty() { of_runner } else { allowed },
+        keep_entrypoints: docker.disable_entrypoint_overwrite,
+    })
+}
+
+fn policies(key: &'static str, words: &[String]) -> Result<Vec<PullPolicy>, DecideError> {
+    let expected = "there are always, if-not-present and never";
+    let policy = |word: &String| PullPolicy::parse(word).ok_or_else(|| DecideError::Value { key, value: word.clone(), expected });
+    words.iter().map(policy).collect()
+}
+
+fn not_empty(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
 /// In containers, `builds_dir` is a path of theirs; what the runner itself keeps is in its working directory.

@@ -82,6 +82,16 @@ pub struct DockerTable {
     pub host: String,
     pub image: String,
     pub privileged: bool,
+    /// As `privileged` when it is not set.
+    pub services_privileged: Option<bool>,
+    pub user: String,
+    pub allowed_users: Vec<String>,
+    pub allowed_images: Vec<String>,
+    pub allowed_services: Vec<String>,
+    pub allowed_privileged_images: Vec<String>,
+    pub allowed_privileged_services: Vec<String>,
+    pub allowed_pull_policies: Vec<String>,
+    pub disable_entrypoint_overwrite: bool,
     pub volumes: Vec<String>,
     #[serde(deserialize_with = "one_or_more")]
     pub pull_policy: Vec<String>,

@@ -360,6 +360,50 @@ fn an_entry_becomes_a_runner() {
     assert_eq!(no_image.decide(&surroundings, "/s".into()).err(), Some(DecideError::NoImage));
 }
 
+fn decide_docker(keys: &str) -> Result<DockerConfig, DecideError> {
+    let text = format!("[[runners]]\nname = \"r\"\nexecutor = \"docker\"\n[runners.docker]\nimage = \"alpine\"\n{keys}");
+    let loaded = LoadedConfig::read(&text, |_| None);
+    let surroundings = Surroundings {
+        system_id: String::new(),
+        version: String::new(),
+        revision: String::new(),
+        working_directory: "/w".into(),
+        helper_binary: "/bin/true".into(),
+    };
+    loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).map(|config| config.docker)
+}
+
+#[test]
+fn what_jobs_may_ask_for_has_the_runners_own_choice_as_default() {
+    let restrictions = |keys: &str| decide_docker(keys).expect("a runner").restrictions;
+    let open = restrictions("");
+    assert_eq!(open, Restrictions { pull_policies: vec![PullPolicy::Always], ..Restrictions::default() });
+    let own = restrictions("user = \"ci\"\npull_policy = [\"never\", \"always\"]\ndisable_entrypoint_overwrite = true");
+    assert_eq!((own.users.as_slice(), own.keep_entrypoints), (&["ci".to_owned()][..], true));
+    assert_eq!(own.pull_policies, [PullPolicy::Never, PullPolicy::Always]);
+    let given = restrictions(
+        "user = \"ci\"\npull_policy = \"never\"\nallowed_users = [\"a\", \"b\"]\nallowed_pull_policies = [\"if-not-present\"]\n\
+         allowed_images = [\"i\"]\nallowed_services = [\"s\"]\nallowed_privileged_images = [\"pi\"]\nallowed_privileged_services = [\"ps\"]",
+    );
+    let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let expected = Restrictions {
+        images: list(&["i"]),
+        services: list(&["s"]),
+        privileged_images: list(&["pi"]),
+        privileged_services: list(&["ps"]),
+        users: list(&["a", "b"]),
+        pull_policies: vec![PullPolicy::IfNotPresent],
+        keep_entrypoints: false,
+    };
+    assert_eq!(given, expected);
+    let privileged = |keys: &str| decide_docker(keys).map(|docker| (docker.privileged, docker.services_privileged));
+    assert_eq!(privileged("privileged = true").expect("a runner"), (true, true));
+    assert_eq!(privileged("privileged = true\nservices_privileged = false").expect("a runner"), (true, false));
+    // A word that is none restricts nothing, so there is no runner.
+    let error = decide_docker("allowed_pull_policies = [\"Never\"]").expect_err("no runner");
+    assert_eq!(error.to_string(), "allowed_pull_policies cannot be \"Never\": there are always, if-not-present and never");
+}
+
 /// `UPDATE_EXPECT=1 cargo test -p dockwright-runner` writes the page anew.
 #[test]
 fn the_reference_page_has_every_key_with_its_class() {

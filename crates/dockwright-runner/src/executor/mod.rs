@@ -208,10 +208,20 @@ pub(crate) enum ExecuteError {
     NoImage,
     #[error("invalid {what} image name `{name}`")]
     ImageName { what: &'static str, name: String },
+    /// The trace says which, and what is allowed.
+    #[error("disallowed image")]
+    DisallowedImage,
+    #[error("user {user:?} is not an allowed user: [{allowed}]")]
+    DisallowedUser { user: String, allowed: String },
     #[error("volume `{volume}`: {problem}")]
     Volume { volume: String, problem: &'static str },
     #[error("pull_policy `{policy}` of image `{image}` is unknown; there are always, if-not-present and never")]
     PullPolicy { image: String, policy: String },
+    #[error(
+        "invalid pull policy for image \"{image}\": pull_policy ([{wanted}]) defined in {origin} is not one of the allowed_pull_policies \
+         ([{allowed}])"
+    )]
+    DisallowedPullPolicy { image: String, wanted: String, origin: &'static str, allowed: String },
     #[error("{variable} cannot be `{value}`")]
     GitStrategy { variable: &'static str, value: String },
     #[error("the Docker endpoint `{endpoint}` is of no known kind; it must begin with unix:// or tcp://")]

@@ -1,10 +1,10 @@
-//! Patterns of `artifacts:paths` and `cache:paths`: `*`, `?`, `[…]`, `{a,b}` and `**`.
+//! Patterns of `artifacts:paths` and `cache:paths`, and of the images that a runner allows: `*`, `?`, `[…]`, `{a,b}` and `**`.
 
 use regex::Regex;
 
-/// A pattern that is matched against paths relative to the project directory, with slashes.
+/// A pattern that is matched against paths relative to the project directory, with slashes, or against names of images.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     regex: Regex,
     /// The leading components without wildcards: the only place where matches can be.
     base: String,
@@ -12,13 +12,13 @@ pub(super) struct Pattern {
 
 impl Pattern {
     /// Compiles a pattern. One that is malformed matches only itself, as text.
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let translated = translate(text).and_then(|source| Regex::new(&source).ok());
         let regex = translated.unwrap_or_else(|| Regex::new(&format!("^{}$", regex::escape(text))).expect("escaped text is a pattern"));
         Self { regex, base: base(text) }
     }
 
-    pub(super) fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         self.regex.is_match(path)
     }
 

@@ -10,7 +10,7 @@
 mod archive;
 mod extract;
 mod git_index;
-mod glob;
+pub(crate) mod glob;
 mod health_check;
 pub(crate) mod keeper;
 mod select;

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use dockwright_job::{Artifact, Cache, FailureReason, Image, JobPayload, JobState, Variable};
-use dockwright_runner::{AcquireEngineError, EngineLease, EngineProvider, EngineRequest, FixedEndpoint};
+use dockwright_runner::{
+    AcquireEngineError, EngineLease, EngineProvider, EngineRequest, FixedEndpoint,
+    config::{PullPolicy, Restrictions},
+};
 use dockwright_testing::requires;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio_util::sync::CancellationToken;
@@ -154,6 +157,88 @@ async fn an_image_that_cannot_be_had() {
     assert!(refused.contains("WARNING: Failed to pull image with policy \"if-not-present\": "), "{refused}");
     assert!(refused.contains("ERROR: Job failed (system failure): failed to pull") || refused.contains("connection refused"), "{refused}");
     assert_eq!(recorder.final_update(2).failure_reason, Some(FailureReason::RunnerSystemFailure));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_runner_does_not_allow() {
+    let place = Place::new(&[]);
+    let mut config = place.config();
+    config.docker.default_image = Some("default:1".to_owned());
+    config.docker.restrictions = Restrictions {
+        images: vec!["ruby:*".to_owned(), "reg.tld/**/*:*".to_owned()],
+        services: vec!["postgres:*".to_owned()],
+        users: vec!["ci".to_owned()],
+        ..Restrictions::default()
+    };
+    let with_user = |user: &str| {
+        let mut image = image("ruby:3");
+        image.executor_opts.docker.user = Some(user.to_owned());
+        image
+    };
+    let recorder = Recorder::with([
+        JobPayload { variables: vec![variable("TAG", "3")], ..job(&place, 1, "busybox:$TAG", &["echo never"]) },
+        JobPayload { services: vec![image("docker:dind")], ..job(&place, 2, "ruby:3", &["echo never"]) },
+        JobPayload { image: Some(with_user("$NOBODY root")), ..place.payload(3, &["echo never"]) },
+        // These are allowed, and come as far as the engine that is not there.
+        job(&place, 4, "default:1", &["echo never"]),
+        JobPayload { image: Some(with_user("ci")), ..place.payload(5, &["echo never"]) },
+        place.payload(6, &["echo never"]),
+    ]);
+    run(&recorder, FixedEndpoint::new("bad://endpoint"), config, 1, &CancellationToken::new()).await;
+    let image = "\nERROR: The \"busybox:3\" image is not present on list of allowed images:\n- ruby:*\n- reg.tld/**/*:*\n\n\
+                 Please check runner's allowed_images configuration: \
+                 https://docs.gitlab.com/runner/configuration/advanced-configuration/\n";
+    assert!(recorder.trace(1).contains(image), "{}", recorder.trace(1));
+    assert!(recorder.trace(1).ends_with("ERROR: Job failed (system failure): disallowed image\n"), "{}", recorder.trace(1));
+    assert!(recorder.trace(2).contains("ERROR: The \"docker:dind\" image is not present on list of allowed services:\n- postgres:*\n"));
+    let user = "ERROR: Job failed (system failure): user \" root\" is not an allowed user: [ci]\n";
+    assert!(recorder.trace(3).ends_with(user), "{}", recorder.trace(3));
+    for refused in 1..=3 {
+        assert_eq!(recorder.final_update(refused).failure_reason, Some(FailureReason::RunnerSystemFailure));
+        assert!(!recorder.trace(refused).contains("Will be retried"), "{}", recorder.trace(refused));
+    }
+    for allowed in 4..=6 {
+        assert!(
+            recorder.trace(allowed).contains("the Docker endpoint `bad://endpoint` is of no known kind"),
+            "{}",
+            recorder.trace(allowed)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn privileges_users_and_entry_points_are_the_runners() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[]));
+    let mut config = place.config();
+    config.docker.privileged = true;
+    config.docker.user = Some("1000".to_owned());
+    config.docker.restrictions = Restrictions {
+        privileged_images: vec!["entry:*".to_owned()],
+        pull_policies: vec![PullPolicy::Never],
+        keep_entrypoints: true,
+        ..Restrictions::default()
+    };
+    config.docker.pull_policies = vec![PullPolicy::Never];
+    let capabilities = "grep CapBnd /proc/self/status; id -u; echo \"entry: $FROM_ENTRY_POINT.\"";
+    let cleared =
+        JobPayload { image: Some(Image { entrypoint: vec![String::new()], ..image("entry:1") }), ..place.payload(1, &[capabilities]) };
+    let pulling = Image { pull_policy: vec!["always".to_owned()], ..image("busybox") };
+    let recorder = Recorder::with([
+        cleared,
+        job(&place, 2, "busybox", &[capabilities]),
+        JobPayload { image: Some(pulling), ..place.payload(3, &["echo never"]) },
+    ]);
+    run(&recorder, FixedEndpoint::new(daemon.endpoint()), config, 1, &CancellationToken::new()).await;
+    let (privileged, plain, refused) = (recorder.trace(1), recorder.trace(2), recorder.trace(3));
+    assert!(privileged.contains("WARNING: Entrypoint override disabled\n") && privileged.contains("entry: yes.\n"), "{privileged}");
+    let bounding = |trace: &str| trace.lines().find_map(|line| line.strip_prefix("CapBnd:")).map(str::trim).map(str::to_owned);
+    assert_eq!(bounding(&plain).as_deref(), Some("00000000a80425fb"), "{plain}");
+    assert_ne!(bounding(&privileged), bounding(&plain), "{privileged}");
+    assert!(privileged.contains("\n1000\n") && plain.contains("\n1000\n"), "{plain}");
+    let policy = "ERROR: Job failed: invalid pull policy for image \"busybox\": pull_policy ([always]) defined in GitLab pipeline config \
+                  is not one of the allowed_pull_policies ([never])\n";
+    assert!(refused.ends_with(policy), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,6 @@
 use super::key::{NOT_DONE, Table, boolean, integer, tables, text, text_map, text_or_texts, texts, texts_map};
 
 const NO_LIMITS: &str = "containers of jobs have no limits of their own";
-const NO_RESTRICTION: &str = "jobs are not restricted by it";
 
 /// `[runners.docker]`.
 pub(super) static DOCKER: Table = Table::with_flags(
@@ -27,10 +26,10 @@ pub(super) static DOCKER: Table = Table::with_flags(
         texts("dns").flag().ignored(NOT_DONE),
         texts("dns_search").flag().ignored(NOT_DONE),
         boolean("privileged").written().flag().honoured(),
-        boolean("services_privileged").optional().flag().long("services_privileged").ignored(NOT_DONE),
-        boolean("disable_entrypoint_overwrite").written().flag().ignored(NOT_DONE),
-        text("user").flag().ignored(NOT_DONE),
-        texts("allowed_users").flag().long("allowed_users").ignored(NO_RESTRICTION),
+        boolean("services_privileged").optional().flag().long("services_privileged").honoured(),
+        boolean("disable_entrypoint_overwrite").written().flag().honoured(),
+        text("user").flag().honoured(),
+        texts("allowed_users").flag().long("allowed_users").honoured(),
         texts("group_add").flag().ignored(NOT_DONE),
         text("userns_mode").flag().long("userns").ignored(NOT_DONE),
         texts("cap_add").flag().ignored(NOT_DONE),
@@ -57,7 +56,7 @@ pub(super) static DOCKER: Table = Table::with_flags(
         text("mac_address").flag().ignored(NOT_DONE),
         texts("links").flag().ignored(NOT_DONE),
         tables("services", &SERVICE).ignored(NOT_DONE),
-        integer("services_limit").optional().flag().ignored(NO_RESTRICTION),
+        integer("services_limit").optional().flag().ignored(NOT_DONE),
         text("service_memory").flag().ignored(NO_LIMITS),
         text("service_memory_swap").flag().ignored(NO_LIMITS),
         text("service_memory_reservation").flag().ignored(NO_LIMITS),
@@ -68,11 +67,11 @@ pub(super) static DOCKER: Table = Table::with_flags(
         integer("service_cpu_shares").flag().ignored(NO_LIMITS),
         text("service_gpus").flag().long("service_gpus").ignored(NOT_DONE),
         integer("wait_for_services_timeout").flag().honoured(),
-        texts("allowed_images").flag().ignored(NO_RESTRICTION),
-        texts("allowed_privileged_images").flag().ignored(NO_RESTRICTION),
-        texts("allowed_privileged_services").flag().ignored(NO_RESTRICTION),
-        texts("allowed_pull_policies").flag().ignored(NO_RESTRICTION),
-        texts("allowed_services").flag().ignored(NO_RESTRICTION),
+        texts("allowed_images").flag().honoured(),
+        texts("allowed_privileged_images").flag().honoured(),
+        texts("allowed_privileged_services").flag().honoured(),
+        texts("allowed_pull_policies").flag().honoured(),
+        texts("allowed_services").flag().honoured(),
         text_or_texts("pull_policy").flag().honoured(),
         text("isolation").flag().ignored("there are no Windows containers"),
         integer("shm_size").written().flag().ignored(NO_LIMITS),

@@ -17,6 +17,8 @@ pub(super) struct ImageSource<'a> {
     pub(super) docker: &'a Docker,
     pub(super) keyring: &'a Keyring,
     pub(super) default_policies: &'a [PullPolicy],
+    /// None allows all.
+    pub(super) allowed_policies: &'a [PullPolicy],
     pub(super) trace: &'a Trace,
 }
 
@@ -24,7 +26,7 @@ impl ImageSource<'_> {
     /// Returns an image that is on the engine, pulled if its policies want that. `name` is the image's name with variables expanded.
     pub(super) async fn provide(&self, name: &str, image: &Image) -> Result<ImageInspect, ExecuteError> {
         let policies = self.policies(name, image)?;
-        let words = policies.iter().map(|policy| policy.as_str()).collect::<Vec<_>>().join(" ");
+        let words = words(&policies);
         let platform = image.executor_opts.docker.platform.as_deref().unwrap_or_default();
         self.trace.line(format!("Using effective pull policy of [{words}] for container {name}")).await;
         let mut last = None;
@@ -54,9 +56,18 @@ impl ImageSource<'_> {
             .iter()
             .map(|word| PullPolicy::parse(word).ok_or_else(|| ExecuteError::PullPolicy { image: name.to_owned(), policy: word.clone() }))
             .collect();
-        let wanted = wanted?;
-        let policies = if wanted.is_empty() { self.default_policies.to_vec() } else { wanted };
-        Ok(if policies.is_empty() { vec![PullPolicy::Always] } else { policies })
+        let (wanted, origin) = match (wanted?, self.default_policies) {
+            (wanted, _) if !wanted.is_empty() => (wanted, "GitLab pipeline config"),
+            (_, []) => (vec![PullPolicy::Always], "Runner config (default)"),
+            (_, policies) => (policies.to_vec(), "Runner config"),
+        };
+        let is_allowed = |policy: &PullPolicy| self.allowed_policies.is_empty() || self.allowed_policies.contains(policy);
+        let policies: Vec<PullPolicy> = wanted.iter().copied().filter(is_allowed).collect();
+        if policies.is_empty() {
+            let (wanted, allowed) = (words(&wanted), words(self.allowed_policies));
+            return Err(ExecuteError::DisallowedPullPolicy { image: name.to_owned(), wanted, origin, allowed });
+        }
+        Ok(policies)
     }
 
     async fn provide_by(&self, policy: PullPolicy, name: &str, platform: &str) -> Result<ImageInspect, Error> {
@@ -99,6 +110,10 @@ impl ImageSource<'_> {
         let with_digest = digest.map(|digest| format!(" with digest {digest}")).unwrap_or_default();
         self.trace.line(format!("Using docker image {id} for {name}{with_digest} ...")).await;
     }
+}
+
+fn words(policies: &[PullPolicy]) -> String {
+    policies.iter().map(|policy| policy.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// Sorts an engine's message. Registries and engines word them differently, so this looks for the words that they share.

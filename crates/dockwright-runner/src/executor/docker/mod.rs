@@ -10,8 +10,10 @@
 //! request as input. What a script leaves outside of volumes is therefore still there in `after_script`. Every job has a network
 //! of its own, in which its containers find each other by name.
 
+mod allowed;
 mod auth;
 mod helper_image;
+mod host_config;
 mod image;
 pub(crate) mod image_name;
 mod process;
@@ -103,6 +105,7 @@ impl DockerExecutor {
         if image_name.is_empty() {
             return Err(ExecuteError::NoImage);
         }
+        allowed::check(context).await?;
         context.trace.line(format!("Using Docker executor with image {image_name} ...")).await;
         let lease = context.engines.acquire(context.engine_request(Vec::new()));
         let lease = unless_stopped(stop, async { lease.await.map_err(ExecuteError::AcquireEngine) }).await?;
@@ -125,6 +128,7 @@ impl DockerExecutor {
             docker: &docker,
             keyring: &keyring,
             default_policies: &context.config.docker.pull_policies,
+            allowed_policies: &context.config.docker.restrictions.pull_policies,
             trace: &context.trace,
         };
         ready.start_services(context, &images, stop).await?;
@@ -352,19 +356,15 @@ impl Ready {
             cmd: Some(arguments),
             env: Some(env),
             user: Some("0:0".to_owned()),
-            host_config: Some(self.host_config(context, binds)),
+            host_config: Some(self.host_config(host_config::of_job(&context.config.docker, &self.helper_image), binds)),
             networking_config: Some(self.networking(Vec::new())),
             ..interactive(context)
         }
     }
 
-    fn host_config(&self, context: &ExecutorContext, binds: Vec<String>) -> HostConfig {
-        HostConfig {
-            binds: Some(binds),
-            privileged: Some(context.config.docker.privileged),
-            network_mode: Some(self.network.clone()),
-            ..HostConfig::default()
-        }
+    /// Adds what is the job's own.
+    fn host_config(&self, settings: HostConfig, binds: Vec<String>) -> HostConfig {
+        HostConfig { binds: Some(binds), network_mode: Some(self.network.clone()), ..settings }
     }
 
     fn networking(&self, aliases: Vec<String>) -> NetworkingConfig {
@@ -400,14 +400,15 @@ impl Ready {
 
     async fn create_build_container(&mut self, context: &ExecutorContext) -> Result<String, ExecuteError> {
         let image = job_image(context).ok_or(ExecuteError::NoImage)?;
+        let settings = host_config::of_job(&context.config.docker, &context.variables.expand(&image.name));
         let finder = ["sh", "-c", SHELL_FINDER].map(str::to_owned).to_vec();
         let body = ContainerCreateBody {
             image: Some(self.image.clone()),
-            entrypoint: (!image.entrypoint.is_empty()).then(|| image.entrypoint.clone()),
+            entrypoint: allowed::entrypoint(context, &image).await,
             cmd: Some(finder),
             env: Some(context.variables.environment(|key| context.file_variable_path(key), false)),
-            user: image.executor_opts.docker.user.clone(),
-            host_config: Some(self.host_config(context, self.volumes.binds.clone())),
+            user: allowed::build_user(context, &image),
+            host_config: Some(self.host_config(settings, self.volumes.binds.clone())),
             networking_config: Some(self.networking(vec!["build".to_owned()])),
             ..interactive(context)
         };

@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, future::join_all};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ready, image::ImageSource, image_name::ServiceName, labels, unless_stopped};
+use super::{Ready, allowed, host_config, image::ImageSource, image_name::ServiceName, labels, unless_stopped};
 use crate::{
     executor::{ExecuteError, ExecutorContext},
     trace::{Stream, Trace},
@@ -85,13 +85,14 @@ impl Ready {
         context.trace.line(format!("Starting service {}:{}...", name.service, name.version)).await;
         let found = unless_stopped(stop, images.provide(&image, service)).await?;
 
+        let settings = host_config::of_service(&context.config.docker, &image);
         let body = ContainerCreateBody {
             image: Some(found.id.unwrap_or_else(|| image.clone())),
             cmd: (!service.command.is_empty()).then(|| service.command.clone()),
-            entrypoint: (!service.entrypoint.is_empty()).then(|| service.entrypoint.clone()),
+            entrypoint: allowed::entrypoint(context, service).await,
             env: Some(service_environment(context, service)),
             user: service.executor_opts.docker.user.clone(),
-            host_config: Some(self.host_config(context, self.volumes.binds.clone())),
+            host_config: Some(self.host_config(settings, self.volumes.binds.clone())),
             networking_config: Some(self.networking(aliases.clone())),
             ..ContainerCreateBody::default()
         };
