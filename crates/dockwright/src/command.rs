@@ -7,6 +7,7 @@ mod engine;
 mod image;
 mod lint;
 mod list;
+mod package_files;
 mod preview;
 mod registry;
 mod run;
@@ -15,7 +16,7 @@ mod variables;
 mod version;
 mod why;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::Path};
 
 use crate::{
     cli::{Cli, Command},
@@ -56,4 +57,9 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
 /// Runs the command line of `gitlab-runner`.
 pub(crate) fn as_gitlab_runner(arguments: Vec<OsString>) -> ExitCode {
     runner::as_gitlab_runner(arguments)
+}
+
+/// Writes the files of a package that the program itself describes.
+pub(crate) fn package_files(root: &Path) -> Result<ExitCode, CommandError> {
+    package_files::write(root)
 }

@@ -1,12 +1,12 @@
-//! Roles that other processes of dockwright start. People never type them.
+//! Roles that other processes of dockwright, and the scripts that package it, start. People never type them.
 //!
 //! Roles that make or enter namespaces do so before any thread exists; which is why `main` comes here before anything else.
 
 mod engine_host;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
-use crate::{error::CommandError, log, report::print_error};
+use crate::{command, error::CommandError, exit_code, log, report::print_error};
 
 /// First argument of every internal role.
 pub(crate) const COMMAND: &str = "internal";
@@ -22,6 +22,8 @@ const ENGINE: &str = "engine";
 const DIND: &str = "dind";
 /// Works on a job's files, beside the job.
 const HELPER: &str = "helper";
+/// Writes the files of a package that the program itself describes: unit, man pages, completions.
+const PACKAGE_FILES: &str = "package-files";
 
 /// Runs a role; called before any thread exists.
 pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -36,8 +38,18 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some(ENGINE) => dockwright_engine::engine_main(arguments),
         Some(DIND) => dockwright_engine::dind_main(arguments),
         Some(HELPER) => dockwright_runner::helper::main(arguments),
-        _ => {
-            let error = CommandError::usage(format!("`{}` is not a role of dockwright", role.to_string_lossy()));
+        Some(PACKAGE_FILES) => {
+            let root = arguments.next().unwrap_or_else(|| ".".into());
+            end(command::package_files(Path::new(&root)))
+        }
+        _ => end(Err(CommandError::usage(format!("`{}` is not a role of dockwright", role.to_string_lossy())))),
+    }
+}
+
+fn end(result: Result<exit_code::ExitCode, CommandError>) -> ExitCode {
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
             print_error(&error.parts());
             error.exit_code().into()
         }

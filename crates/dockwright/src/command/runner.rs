@@ -20,6 +20,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use config_file::RunnerConfigFile;
+pub(super) use service::Unit;
 
 use crate::{
     cli::{ColorChoice, GitlabRunner, LogFormat, LogLevel, RunnerArgs, RunnerCommand, RunnerLogArgs},

@@ -1,5 +1,7 @@
 //! `runner install`, `uninstall`, `start`, `stop`, `restart` and `status`: the runner as a service of systemd.
 
+mod unit;
+
 use std::{
     fs, io,
     os::unix::fs::chown,
@@ -18,6 +20,7 @@ use crate::{
     paths::absolute,
     report::Streams,
 };
+pub(in crate::command) use unit::Unit;
 
 const SYSTEM_UNITS: &str = "/etc/systemd/system";
 const USER_UNITS: &str = ".config/systemd/user";
@@ -123,34 +126,6 @@ fn make_config(path: &Path, account: Option<&Account>) -> Result<(), CommandErro
         }
     }
     Ok(())
-}
-
-/// What a unit file says.
-struct Unit {
-    program: PathBuf,
-    config: PathBuf,
-    working_directory: PathBuf,
-    name: String,
-    user: Option<String>,
-}
-
-impl Unit {
-    fn text(&self) -> String {
-        let quote = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$"));
-        let path = |path: &Path| quote(&path.to_string_lossy());
-        let user = self.user.as_ref().map_or_else(String::new, |user| format!("User={user}\n"));
-        let target = if self.user.is_some() { "multi-user.target" } else { "default.target" };
-        format!(
-            "[Unit]\nDescription=GitLab Runner\nAfter=network.target\n\n\
-             [Service]\nType=notify\n{user}ExecStart={} runner run --config {} --working-directory {} --service {}\n\
-             ExecReload=kill -HUP $MAINPID\nKillMode=mixed\nRestart=always\nRestartSec=2\nDelegate=yes\n\n\
-             [Install]\nWantedBy={target}\n",
-            path(&self.program),
-            path(&self.config),
-            path(&self.working_directory),
-            quote(&self.name),
-        )
-    }
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
