@@ -35,11 +35,13 @@ mod expression;
 mod keyword;
 mod merged;
 
+mod assertion;
 mod evaluate;
 mod explain;
 mod pipeline;
 mod variables;
 
+pub use assertion::{Case, Situation, read_cases};
 pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;

@@ -15,7 +15,8 @@ pub(crate) use container::{
 };
 pub(crate) use coordinator::{CoordinatorCommand, CoordinatorServeArgs};
 pub(crate) use pipeline::{
-    Delayed, Event, KeyValue, LintArgs, LintFormat, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, VariablesArgs, WhyArgs,
+    Delayed, Event, KeyValue, LintArgs, LintFormat, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, TestArgs, VariablesArgs,
+    WhyArgs,
 };
 pub(crate) use runner::{
     ConfigFileArg, GitlabRunner, HealthCheckArgs, InstallArgs, LogFormat, LogLevel, RegisterArgs, ResetTokenArgs, RunSingleArgs,
@@ -84,6 +85,7 @@ pub(crate) enum Command {
     Preview(PreviewArgs),
     Why(WhyArgs),
     Variables(VariablesArgs),
+    Test(TestArgs),
     /// Show and change the images that all engines of this machine share
     #[command(subcommand)]
     Image(ImageCommand),

@@ -12,6 +12,7 @@ mod preview;
 mod registry;
 mod run;
 mod runner;
+mod test;
 mod variables;
 mod version;
 mod why;
@@ -43,6 +44,7 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
         Command::Preview(arguments) => preview::run(&arguments, &settings, streams),
         Command::Why(arguments) => why::run(&arguments, &settings, streams),
         Command::Variables(arguments) => variables::run(&arguments, &settings, streams),
+        Command::Test(arguments) => test::run(&arguments, &settings, streams),
         Command::Engine(command) => engine::run(command, &settings, streams),
         Command::Registry(command) => registry::run(command, &settings, streams),
         Command::Coordinator(command) => coordinator::run(command, &settings, streams),

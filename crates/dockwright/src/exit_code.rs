@@ -22,7 +22,10 @@ pub(crate) enum ExitCode {
 /// Every status with its meaning, in the order of the numbers.
 pub(crate) const TABLE: [(ExitCode, &str); 10] = [
     (ExitCode::Success, "everything asked for was done; jobs that may fail are allowed to"),
-    (ExitCode::JobFailed, "a job failed, `doctor` found a problem that stops jobs, or a `runner` command failed"),
+    (
+        ExitCode::JobFailed,
+        "a job failed, an assertion of `test` does not hold, `doctor` found a problem that stops jobs, or a `runner` command failed",
+    ),
     (ExitCode::Usage, "the command line is wrong: unknown flag, unknown job, missing argument"),
     (ExitCode::Configuration, "`.gitlab-ci.yml` or the settings file is missing or invalid"),
     (ExitCode::Environment, "the machine cannot do it: no engine, no such image, registry unreachable, disk full"),

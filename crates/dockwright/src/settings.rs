@@ -8,7 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::ValueEnum as _;
 use dockwright_coordinator::LockMode;
+use dockwright_pipeline::Situation;
 use serde::Deserialize;
 
 use crate::{
@@ -115,6 +117,8 @@ pub(crate) struct ProjectSettings {
     pub(crate) tag: Option<String>,
     pub(crate) target_branch: Option<String>,
     pub(crate) changes_base: Option<String>,
+    /// What a test says that the event changed, whatever Git knows.
+    pub(crate) changes: Option<Vec<String>>,
 }
 
 /// A variable of highest precedence.
@@ -147,8 +151,37 @@ impl ProjectSettings {
             tag: typed.tag.clone(),
             target_branch: typed.target_branch.clone(),
             changes_base: typed.changes_base.clone(),
+            changes: None,
         })
     }
+
+    /// Decides what a test is for: what it says wins over the command line.
+    pub(crate) fn for_situation(&self, situation: &Situation) -> Result<Self, CommandError> {
+        let mut decided = self.clone();
+        if situation.reference.is_some() || situation.tag.is_some() {
+            (decided.branch, decided.tag) = (situation.reference.clone(), situation.tag.clone());
+        }
+        if let Some(target) = &situation.target_branch {
+            (decided.target_branch, decided.event) = (Some(target.clone()), Event::MergeRequest);
+        }
+        if let Some(event) = &situation.event {
+            decided.event = parse_event(event)?;
+        }
+        decided.changes.clone_from(&situation.changes);
+        let variables = situation.variables.iter();
+        decided.variables.extend(variables.map(|(key, value)| PipelineVariable { key: key.clone(), value: value.clone(), file: false }));
+        decided.variables = keep_last_of_each_key(decided.variables);
+        decided.inputs.extend(situation.inputs.iter().cloned());
+        Ok(decided)
+    }
+}
+
+fn parse_event(text: &str) -> Result<Event, CommandError> {
+    Event::from_str(text, false).map_err(|_| {
+        let names: Vec<String> =
+            Event::value_variants().iter().filter_map(|event| Some(event.to_possible_value()?.get_name().to_owned())).collect();
+        CommandError::configuration(format!("there is no event `{text}`")).hint(format!("the events are `{}`", names.join("`, `")))
+    })
 }
 
 fn decide_variables(typed: &ProjectArgs, file: &RunFileSettings) -> Result<Vec<PipelineVariable>, CommandError> {

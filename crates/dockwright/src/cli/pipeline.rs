@@ -152,6 +152,27 @@ pub(crate) struct VariablesArgs {
     pub(crate) json: bool,
 }
 
+/// Check what a file of tests says about the pipeline
+///
+/// Each test names a ref, an event, changed files or variables, and the jobs that the pipeline then has, with what they are like. No job
+/// runs. Ends with 1 when something does not hold, 3 when the configuration or the file of tests is not valid. docs/reference/tests.md
+/// describes the file.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example of a file:\n  \
+    main deploys:\n    \
+      pipeline: {ref: main, changes: [src/a.c]}\n    \
+      jobs:\n      \
+        build:\n      \
+        deploy: {when: manual, needs: [build], variables: {TARGET: production}}\n    \
+      absent: [release]")]
+pub(crate) struct TestArgs {
+    /// The file; without it, .gitlab-ci.test.yml of the directory, or of the nearest one above that has it
+    #[arg(value_name = "FILE")]
+    pub(crate) tests: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+}
+
 /// Which project, which state of it, and with which variables.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ProjectArgs {

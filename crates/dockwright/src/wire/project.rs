@@ -1,11 +1,11 @@
 //! From decided settings to an evaluated pipeline: the part that `run`, `list` and `lint` share.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use dockwright_coordinator::{
     GivenVariable, IncludeOptions, Includes, LockError, OpenProjectError, Project, RegistryFacts, Tree, Trigger, context,
 };
-use dockwright_pipeline::{Config, Diagnostic, Merged, Pipeline, PipelineContext, Sources, evaluate, has_errors, parse};
+use dockwright_pipeline::{Config, Diagnostic, Merged, Pipeline, PipelineContext, Repository, Sources, evaluate, has_errors, parse};
 
 use super::WebClient;
 use crate::{
@@ -60,7 +60,10 @@ impl LoadedPipeline {
             project.compare_changes_with(reference).map_err(explain)?;
         }
         let trigger = trigger(settings);
-        let context: PipelineContext = context(&project, &trigger, registry);
+        let mut context: PipelineContext = context(&project, &trigger, registry);
+        if let (Some(paths), Some(repository)) = (&settings.changes, context.repository.take()) {
+            context.repository = Some(Arc::new(GivenChanges { repository, paths: paths.as_slice().into() }));
+        }
         let file = settings.file.to_string_lossy();
         let parsed = {
             let includes = Includes::new(&project, include_options(settings, global), &WebClient).map_err(explain_lock)?;
@@ -92,6 +95,27 @@ impl LoadedPipeline {
             1 => Err(CommandError::configuration("the pipeline cannot run because of the problem above")),
             count => Err(CommandError::configuration(format!("the pipeline cannot run because of the {count} problems above"))),
         }
+    }
+}
+
+/// A repository of which a test says what changed.
+#[derive(Debug)]
+struct GivenChanges {
+    repository: Arc<dyn Repository>,
+    paths: Arc<[String]>,
+}
+
+impl Repository for GivenChanges {
+    fn changed_paths(&self) -> Option<Arc<[String]>> {
+        Some(self.paths.clone())
+    }
+
+    fn changed_since(&self, _reference: &str) -> Option<Arc<[String]>> {
+        Some(self.paths.clone())
+    }
+
+    fn files(&self) -> Arc<[String]> {
+        self.repository.files()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The built program, run as a user runs it: exit codes, streams, signals. What a flag does is tested where it is done; here, that it is
 //! connected. Jobs run in the shell, so these tests need only git and bash.
 
+mod assertions;
 mod children;
 mod common;
 mod explain;
