@@ -404,6 +404,23 @@ fn what_jobs_may_ask_for_has_the_runners_own_choice_as_default() {
     assert_eq!(error.to_string(), "allowed_pull_policies cannot be \"Never\": there are always, if-not-present and never");
 }
 
+#[test]
+fn settings_of_containers_are_decided_once() {
+    let containers = |keys: &str| decide_docker(keys).expect("a runner").containers;
+    assert_eq!(containers(""), ContainerSettings::default());
+    let settings = containers(
+        "memory = \"128m\"\ncpus = \"1/2\"\nservice_memory = \"1g\"\nshm_size = 4096\ncap_drop = [\"ALL\"]\ndns = [\"9.9.9.9\"]\n\
+         [runners.docker.ulimit]\nnofile = \"10:20\"\n[runners.docker.sysctls]\n\"net.core.somaxconn\" = \"64\"\n",
+    );
+    assert_eq!((settings.limits.memory_bytes, settings.service_limits.memory_bytes), (128 << 20, 1 << 30));
+    assert_eq!((settings.limits.nano_cpus, settings.service_limits.nano_cpus), (500_000_000, 0));
+    assert_eq!((settings.shm_size_bytes, settings.cap_drop.as_slice()), (4096, &["ALL".to_owned()][..]));
+    assert_eq!((settings.ulimits[0].hard, settings.sysctls["net.core.somaxconn"].as_str()), (20, "64"));
+    let error = decide_docker("service_memory = \"lots\"").expect_err("no runner");
+    assert!(error.to_string().starts_with("service_memory cannot be \"lots\": "), "{error}");
+    assert!(!decide_docker("disable_cache = true").expect("a runner").keep_cache_volumes);
+}
+
 /// `UPDATE_EXPECT=1 cargo test -p dockwright-runner` writes the page anew.
 #[test]
 fn the_reference_page_has_every_key_with_its_class() {
