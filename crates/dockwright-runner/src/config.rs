@@ -52,6 +52,9 @@ pub struct RunnerConfig {
     pub cache_dir: PathBuf,
     /// Weaker than the job's own variables; reaches services too.
     pub environment: Vec<Variable>,
+    /// Commands before and after those of every step but `after_script`, in the same shell. Empty for none.
+    pub pre_build_script: String,
+    pub post_build_script: String,
     /// Each line of a trace begins with the time and its stream, as GitLab's viewer expects since 17.
     pub timestamps: bool,
     /// A trace is cut after so many bytes; the job goes on.
@@ -78,6 +81,8 @@ impl RunnerConfig {
             builds_dir,
             cache_dir,
             environment: Vec::new(),
+            pre_build_script: String::new(),
+            post_build_script: String::new(),
             timestamps: false,
             output_limit_bytes: 64 * 1024 * 1024,
             trace_interval: Duration::from_millis(50),

@@ -62,6 +62,8 @@ impl RunnerEntry {
             scratch_dir,
             cache_dir: or_default(&self.cache_dir, ExecutorChoice::Shell, &surroundings.working_directory, "cache"),
             environment: self.environment.iter().filter_map(|pair| variable(pair)).collect(),
+            pre_build_script: self.pre_build_script.clone(),
+            post_build_script: self.post_build_script.clone(),
             timestamps: true,
             output_limit_bytes: positive(self.output_limit).unwrap_or(DEFAULT_OUTPUT_LIMIT_KIB).saturating_mul(KIB),
             trace_interval: Duration::from_secs(TRACE_INTERVAL_SECS),

@@ -74,6 +74,8 @@ pub struct RunnerEntry {
     pub cache_dir: String,
     /// `KEY=VALUE`.
     pub environment: Vec<String>,
+    pub pre_build_script: String,
+    pub post_build_script: String,
     pub docker: Option<DockerTable>,
 }
 
