@@ -4,6 +4,7 @@
 //! is typed (`file`) and decided (`decide`). `encode` and `edit` write, `store` keeps the file on disk.
 
 mod check;
+pub(crate) mod container_settings;
 pub(crate) mod decide;
 mod duration;
 mod edit;
@@ -21,6 +22,7 @@ use dockwright_job::Variable;
 
 pub use self::{
     check::UsedKey,
+    container_settings::{ContainerSettings, Device, Limits, Ulimit},
     decide::{DecideError, Surroundings},
     duration::GoDuration,
     edit::{EditConfigError, append_runner, remove_runners, set_runner_values},
@@ -50,6 +52,9 @@ pub struct RunnerConfig {
     pub cache_dir: PathBuf,
     /// Weaker than the job's own variables; reaches services too.
     pub environment: Vec<Variable>,
+    /// Commands before and after those of every step but `after_script`, in the same shell. Empty for none.
+    pub pre_build_script: String,
+    pub post_build_script: String,
     /// Each line of a trace begins with the time and its stream, as GitLab's viewer expects since 17.
     pub timestamps: bool,
     /// A trace is cut after so many bytes; the job goes on.
@@ -76,6 +81,8 @@ impl RunnerConfig {
             builds_dir,
             cache_dir,
             environment: Vec::new(),
+            pre_build_script: String::new(),
+            post_build_script: String::new(),
             timestamps: false,
             output_limit_bytes: 64 * 1024 * 1024,
             trace_interval: Duration::from_millis(50),
@@ -92,6 +99,8 @@ impl RunnerConfig {
                 services_privileged: false,
                 user: None,
                 restrictions: Restrictions::default(),
+                keep_cache_volumes: true,
+                containers: ContainerSettings::default(),
                 wait_for_services: Duration::from_secs(30),
                 helper_binary,
             },
@@ -138,6 +147,9 @@ pub struct DockerConfig {
     pub user: Option<String>,
     /// What jobs may ask for.
     pub restrictions: Restrictions,
+    /// Volumes without a source outlive the job, for the next one of its project.
+    pub keep_cache_volumes: bool,
+    pub containers: ContainerSettings,
     /// How long to wait for a service's port. Zero does not wait.
     pub wait_for_services: Duration,
     /// This program, linked statically: it is put into the helper image, which runs it as `dockwright internal helper`. Shell jobs

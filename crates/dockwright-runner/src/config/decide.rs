@@ -8,7 +8,7 @@ use std::{
 use dockwright_job::Variable;
 
 use super::{
-    DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
+    ContainerSettings, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
     file::{DockerTable, RunnerEntry},
     schema::ExecutorName,
 };
@@ -40,6 +40,8 @@ pub enum DecideError {
     NoImage,
     #[error("{key} cannot be {value:?}: {expected}")]
     Value { key: &'static str, value: String, expected: &'static str },
+    #[error("read the seccomp profile `{path}`: {reason}")]
+    Seccomp { path: String, reason: String },
 }
 
 impl RunnerEntry {
@@ -60,6 +62,8 @@ impl RunnerEntry {
             scratch_dir,
             cache_dir: or_default(&self.cache_dir, ExecutorChoice::Shell, &surroundings.working_directory, "cache"),
             environment: self.environment.iter().filter_map(|pair| variable(pair)).collect(),
+            pre_build_script: self.pre_build_script.clone(),
+            post_build_script: self.post_build_script.clone(),
             timestamps: true,
             output_limit_bytes: positive(self.output_limit).unwrap_or(DEFAULT_OUTPUT_LIMIT_KIB).saturating_mul(KIB),
             trace_interval: Duration::from_secs(TRACE_INTERVAL_SECS),
@@ -90,6 +94,8 @@ fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> Result<DockerC
         services_privileged: docker.services_privileged.unwrap_or(docker.privileged),
         user: not_empty(&docker.user),
         restrictions: restrictions(docker)?,
+        keep_cache_volumes: !docker.disable_cache,
+        containers: ContainerSettings::decide(docker)?,
         wait_for_services: match docker.wait_for_services_timeout {
             ..0 => Duration::ZERO,
             secs => Duration::from_secs(positive(secs).unwrap_or(DEFAULT_SERVICE_WAIT_SECS)),

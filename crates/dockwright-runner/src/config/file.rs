@@ -1,5 +1,7 @@
 //! What a `config.toml` says, typed: the keys that have an effect. What each of them means for a runner is decided in `decide`.
 
+use std::collections::{BTreeMap, HashMap};
+
 use dockwright_job::RunnerToken;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -72,6 +74,8 @@ pub struct RunnerEntry {
     pub cache_dir: String,
     /// `KEY=VALUE`.
     pub environment: Vec<String>,
+    pub pre_build_script: String,
+    pub post_build_script: String,
     pub docker: Option<DockerTable>,
 }
 
@@ -92,6 +96,49 @@ pub struct DockerTable {
     pub allowed_privileged_services: Vec<String>,
     pub allowed_pull_policies: Vec<String>,
     pub disable_entrypoint_overwrite: bool,
+    pub hostname: String,
+    pub runtime: String,
+    /// Sizes such as `512m`.
+    pub memory: String,
+    pub memory_swap: String,
+    pub memory_reservation: String,
+    pub cgroup_parent: String,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
+    /// `0.5` or `1/2`.
+    pub cpus: String,
+    pub cpu_shares: i64,
+    pub service_memory: String,
+    pub service_memory_swap: String,
+    pub service_memory_reservation: String,
+    pub service_cgroup_parent: String,
+    pub service_cpuset_cpus: String,
+    pub service_cpus: String,
+    pub service_cpu_shares: i64,
+    pub dns: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub extra_hosts: Vec<String>,
+    pub group_add: Vec<String>,
+    pub userns_mode: String,
+    pub ipcmode: String,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub oom_kill_disable: bool,
+    pub oom_score_adjust: i64,
+    pub security_opt: Vec<String>,
+    pub services_security_opt: Vec<String>,
+    /// `host[:container[:rwm]]`.
+    pub devices: Vec<String>,
+    pub device_cgroup_rules: Vec<String>,
+    pub disable_cache: bool,
+    pub volumes_from: Vec<String>,
+    /// Bytes.
+    pub shm_size: i64,
+    pub tmpfs: HashMap<String, String>,
+    pub services_tmpfs: HashMap<String, String>,
+    pub sysctls: HashMap<String, String>,
+    /// `soft[:hard]` by name.
+    pub ulimit: BTreeMap<String, String>,
     pub volumes: Vec<String>,
     #[serde(deserialize_with = "one_or_more")]
     pub pull_policy: Vec<String>,

@@ -333,6 +333,7 @@ fn an_entry_becomes_a_runner() {
   token = "glrt-abcdefghijkl"
   executor = "docker"
   output_limit = 1
+  pre_build_script = "echo before"
   environment = ["A=1=2"]
   [runners.docker]
     image = "alpine"
@@ -350,6 +351,7 @@ fn an_entry_becomes_a_runner() {
     };
     let config = loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).expect("a runner");
     assert_eq!((config.short_token.as_str(), config.output_limit_bytes), ("abcdefghi", 1024));
+    assert_eq!((config.pre_build_script.as_str(), config.post_build_script.as_str()), ("echo before", ""));
     assert_eq!((config.executor, config.builds_dir.to_str()), (ExecutorChoice::Docker, Some("/w/builds")));
     assert_eq!((config.environment[0].key.as_str(), config.environment[0].value.as_str()), ("A", "1=2"));
     assert_eq!(
@@ -402,6 +404,23 @@ fn what_jobs_may_ask_for_has_the_runners_own_choice_as_default() {
     // A word that is none restricts nothing, so there is no runner.
     let error = decide_docker("allowed_pull_policies = [\"Never\"]").expect_err("no runner");
     assert_eq!(error.to_string(), "allowed_pull_policies cannot be \"Never\": there are always, if-not-present and never");
+}
+
+#[test]
+fn settings_of_containers_are_decided_once() {
+    let containers = |keys: &str| decide_docker(keys).expect("a runner").containers;
+    assert_eq!(containers(""), ContainerSettings::default());
+    let settings = containers(
+        "memory = \"128m\"\ncpus = \"1/2\"\nservice_memory = \"1g\"\nshm_size = 4096\ncap_drop = [\"ALL\"]\ndns = [\"9.9.9.9\"]\n\
+         [runners.docker.ulimit]\nnofile = \"10:20\"\n[runners.docker.sysctls]\n\"net.core.somaxconn\" = \"64\"\n",
+    );
+    assert_eq!((settings.limits.memory_bytes, settings.service_limits.memory_bytes), (128 << 20, 1 << 30));
+    assert_eq!((settings.limits.nano_cpus, settings.service_limits.nano_cpus), (500_000_000, 0));
+    assert_eq!((settings.shm_size_bytes, settings.cap_drop.as_slice()), (4096, &["ALL".to_owned()][..]));
+    assert_eq!((settings.ulimits[0].hard, settings.sysctls["net.core.somaxconn"].as_str()), (20, "64"));
+    let error = decide_docker("service_memory = \"lots\"").expect_err("no runner");
+    assert!(error.to_string().starts_with("service_memory cannot be \"lots\": "), "{error}");
+    assert!(!decide_docker("disable_cache = true").expect("a runner").keep_cache_volumes);
 }
 
 /// `UPDATE_EXPECT=1 cargo test -p dockwright-runner` writes the page anew.

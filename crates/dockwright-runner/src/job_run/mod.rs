@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::stop::{Stops, within};
 use crate::{
-    Phase, RunnerEvent,
+    Phase, RunnerConfig, RunnerEvent,
     coordinator::JobAccess,
     dispatcher::Runner,
     executor::{ExecuteError, Executor, ExecutorContext, HelperFiles, runner_host_name},
@@ -156,6 +156,12 @@ impl JobRun {
             tracing::warn!(job = %self.access.id, error = outcome::chain(&error), "the job's state could not be reported");
         }
     }
+}
+
+/// Puts the runner's own commands around those of a step. A step that fails does not come to the last of them, as with GitLab Runner.
+fn with_build_scripts(config: &RunnerConfig, commands: &[String]) -> Vec<String> {
+    let around = |script: &String| Some(script.clone()).filter(|script| !script.trim().is_empty());
+    around(&config.pre_build_script).into_iter().chain(commands.iter().cloned()).chain(around(&config.post_build_script)).collect()
 }
 
 /// The phases of a job and what they share.
@@ -302,7 +308,7 @@ impl Work<'_> {
         for step in steps.iter().filter(|step| step.name != "after_script" && !step.script.is_empty()) {
             let phase = Phase::Step(step.name.clone());
             self.start(&phase).await;
-            let script = self.script(ScriptKind::Step, &step.script);
+            let script = self.script(ScriptKind::Step, &with_build_scripts(&self.context.config, &step.script));
             let result = self.executor.run_script(&self.context, script, &stop).await;
             self.end(&phase).await;
             result?;

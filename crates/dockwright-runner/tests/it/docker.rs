@@ -8,7 +8,7 @@ use std::sync::{
 use dockwright_job::{Artifact, Cache, FailureReason, Image, JobPayload, JobState, Variable};
 use dockwright_runner::{
     AcquireEngineError, EngineLease, EngineProvider, EngineRequest, FixedEndpoint,
-    config::{PullPolicy, Restrictions},
+    config::{ContainerSettings, PullPolicy, Restrictions, Ulimit},
 };
 use dockwright_testing::requires;
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -239,6 +239,56 @@ async fn privileges_users_and_entry_points_are_the_runners() {
     let policy = "ERROR: Job failed: invalid pull policy for image \"busybox\": pull_policy ([always]) defined in GitLab pipeline config \
                   is not one of the allowed_pull_policies ([never])\n";
     assert!(refused.ends_with(policy), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_reach_the_containers() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[]));
+    let mut config = place.config();
+    let text = |text: &str| text.to_owned();
+    config.docker.keep_cache_volumes = false;
+    config.docker.containers = ContainerSettings {
+        hostname: Some(text("ci-host")),
+        dns_search: vec![text("ci.example")],
+        extra_hosts: vec![text("mirror.example:192.0.2.7")],
+        shm_size_bytes: 8 << 20,
+        tmpfs: [(text("/fast"), text("size=1m"))].into(),
+        services_tmpfs: [(text("/www/fast"), text("mode=0755"))].into(),
+        cap_drop: vec![text("NET_RAW")],
+        group_add: vec![text("4242")],
+        sysctls: [(text("net.ipv4.ip_unprivileged_port_start"), text("81"))].into(),
+        ulimits: vec![Ulimit { name: text("nofile"), soft: 123, hard: 124 }],
+        oom_score_adjust: 77,
+        ..ContainerSettings::default()
+    };
+    let script = [
+        "hostname; cat /etc/hosts /etc/resolv.conf; df -k /dev/shm /fast; grep CapBnd /proc/self/status; id -G",
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/self/oom_score_adj; ulimit -n; ulimit -Hn; echo kept >> /cache/file",
+        "wc -l < /cache/file",
+    ];
+    let mut first = job(&place, 1, "busybox", &script);
+    first.services = vec![Image { command: [text("sh"), text("-c"), text("mount; hostname")].to_vec(), ..image("deaf:1") }];
+    first.variables = vec![variable("CI_DEBUG_SERVICES", "true")];
+    let recorder = Recorder::with([first, job(&place, 2, "busybox", &script)]);
+    config.docker.wait_for_services = std::time::Duration::from_secs(1);
+    run(&recorder, FixedEndpoint::new(daemon.endpoint()), config, 1, &CancellationToken::new()).await;
+    let (trace, second) = (recorder.trace(1), recorder.trace(2));
+    for expected in [
+        "\nci-host\n",
+        "192.0.2.7\tmirror.example\n",
+        "search ci.example\n",
+        " 8192 ",
+        " 1024 ",
+        "CapBnd:\t00000000a80405fb\n",
+        " 4242\n",
+        "\n81\n77\n123\n124\n",
+        "tmpfs on /www/fast type tmpfs",
+    ] {
+        assert!(trace.contains(expected), "{expected}\n---\n{trace}");
+    }
+    // The volume of the cache went with the job.
+    assert!(second.contains("\n1\n") && second.ends_with("Job succeeded\n"), "{second}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

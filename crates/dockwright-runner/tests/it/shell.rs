@@ -27,6 +27,23 @@ fn filtered(place: &Place, trace: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_runners_own_commands_surround_those_of_steps() {
+    let place = Place::new(&[]);
+    let mut config = without_engine(place.config());
+    config.pre_build_script = "export FROM_RUNNER=yes\necho before".to_owned();
+    config.post_build_script = "echo behind".to_owned();
+    let mut first = place.payload(1, &["echo \"runner: $FROM_RUNNER\""]);
+    first.steps.push(step("after_script", &["echo \"after: $FROM_RUNNER.\""]));
+    let recorder = Recorder::with([first, place.payload(2, &["false"])]);
+    run(&recorder, FixedEndpoint::new("unix:///nonexistent.sock"), config, 1, &CancellationToken::new()).await;
+    let (first, failed) = (recorder.trace(1), recorder.trace(2));
+    let script = "$ export FROM_RUNNER=yes # collapsed multi-line command\nbefore\n$ echo \"runner: $FROM_RUNNER\"\nrunner: yes\n\
+                  $ echo behind\nbehind\n";
+    assert!(first.contains(script) && first.contains("after: .\n"), "{first}");
+    assert!(failed.contains("before\n") && !failed.contains("behind"), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_whole_trace_of_a_job() {
     let place = Place::new(&[("hello.txt", "hello\n")]);
     let mut payload = place.payload(1, &["cat hello.txt", "echo \"token $SECRET\" $CI_JOB_STATUS"]);

@@ -469,7 +469,7 @@ fn is_not_found(error: &Error) -> bool {
 /// A container that reads its standard input once and has no terminal.
 fn interactive(context: &ExecutorContext) -> ContainerCreateBody {
     ContainerCreateBody {
-        hostname: Some(unique_name(context)),
+        hostname: Some(context.config.docker.containers.hostname.clone().unwrap_or_else(|| unique_name(context))),
         tty: Some(false),
         attach_stdin: Some(true),
         attach_stdout: Some(true),

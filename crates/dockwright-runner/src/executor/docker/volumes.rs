@@ -100,7 +100,7 @@ impl Planner<'_> {
             return Err(error("another volume has the same container path"));
         }
         let Some(source) = source else {
-            self.add_named_unless_there(&destination, true);
+            self.add_named_unless_there(&destination, self.context.config.docker.keep_cache_volumes);
             return Ok(());
         };
         let mode = mode.map(|mode| format!(":{mode}")).unwrap_or_default();
