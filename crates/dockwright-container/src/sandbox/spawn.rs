@@ -117,16 +117,17 @@ impl Sandbox {
         let mounts = MountSource::new(Arc::new(namespace.into()), spec.ids);
 
         let (group, mut warnings) = Group::create(&cgroup::hierarchies(), &cgroup::sandbox_name(&spec.id), &spec.limits);
-        let group = GroupGuard(group);
-        group.0.enter(stage).map_err(step("enter the cgroups"))?;
+        let begun = Begun { stage: guard, group: GroupGuard(group) };
+        let group = &begun.group.0;
+        group.enter(stage).map_err(step("enter the cgroups"))?;
         if let IdMapping::Range { first } = spec.ids {
-            group.0.delegate(first).map_err(step("hand over the cgroups"))?;
+            group.delegate(first).map_err(step("hand over the cgroups"))?;
         }
 
         let made = make_mounts(&spec, &mounts, binary)?;
         let made: Vec<BorrowedFd<'_>> = made.iter().map(AsFd::as_fd).collect();
         let shared_targets = spec.shared.iter().map(|shared| shared.target.clone()).collect();
-        let mapped = Mapped { shared_targets, hierarchies: group.0.hierarchies() };
+        let mapped = Mapped { shared_targets, hierarchies: group.hierarchies() };
         launch::send(&control, &mapped, &made).map_err(exchange)?;
         let (pid, mut arrived) = expect(&spec.id, &control, |progress| match progress {
             Progress::Cloned { pid } => Some(*pid),
@@ -134,7 +135,8 @@ impl Sandbox {
         })?;
         let pidfd = Arc::new(arrived.pop().ok_or_else(|| early_end(&spec.id))?);
         // From here on dropping the sandbox is the clean-up, so it exists before it is ready.
-        drop(guard);
+        let Begun { stage, group } = begun;
+        drop(stage);
         let mut sandbox = Self {
             id: spec.id.clone(),
             pid,
@@ -233,6 +235,12 @@ impl Drop for Stage {
             }
         }
     }
+}
+
+/// What there is of a sandbox before its PID 1. Dropped in this order: a group with a process cannot be removed.
+struct Begun {
+    stage: Stage,
+    group: GroupGuard,
 }
 
 /// Removes a group unless it was released to a sandbox.
