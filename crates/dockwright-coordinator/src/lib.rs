@@ -12,6 +12,7 @@ mod project;
 
 mod include;
 
+mod configuration;
 mod directory;
 mod predefined;
 mod select;

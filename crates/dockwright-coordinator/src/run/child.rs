@@ -8,9 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dockwright_pipeline::{ChildInclude, LoadError, Loaded, Loader, Pipeline, Place, Request, evaluate, has_errors, parse, render_line};
+use dockwright_pipeline::{ChildInclude, LoadError, Loaded, Loader, Pipeline, Place, Request, has_errors, parse, render_line};
 
 use crate::{
+    configuration,
     predefined::{self, RegistryFacts, Trigger},
     project::Project,
 };
@@ -54,13 +55,7 @@ pub(super) fn make(
     let files = ChildFiles::new(project, sources)?;
     let context = predefined::context(project, trigger, registry);
     let parsed = parse(ROOT, &files, &context);
-    let mut problems = parsed.problems;
-    let mut pipeline = Pipeline::default();
-    if !has_errors(&problems) {
-        let (evaluated, more) = evaluate(&parsed.config, &context);
-        pipeline = evaluated;
-        problems.extend(more);
-    }
+    let (pipeline, problems) = configuration::evaluated(&parsed, &context);
     if has_errors(&problems) {
         let lines: Vec<String> =
             problems.iter().filter(|problem| problem.is_error()).map(|problem| render_line(problem, &parsed.sources)).collect();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use dockwright_job::{Dependency, DependencyFile, JobId, JobPayload, JobToken};
-use dockwright_pipeline::{Job, Pipeline, evaluate, has_errors, parse};
+use dockwright_pipeline::{Job, Pipeline, has_errors, parse};
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
@@ -16,6 +16,7 @@ use super::{
     record::{self, Record as _},
 };
 use crate::{
+    configuration,
     directory::JobsDirectory,
     dotenv,
     event::JobStatus,
@@ -39,13 +40,7 @@ pub(super) struct Live {
 pub(super) fn evaluated(project: &Project, trigger: &Trigger) -> Result<Pipeline, ServerError> {
     let context = context(project, trigger, None);
     let parsed = parse(CONFIG_FILE, project, &context);
-    let mut problems = parsed.problems;
-    let mut pipeline = Pipeline::default();
-    if !has_errors(&problems) {
-        let (evaluated, more) = evaluate(&parsed.config, &context);
-        pipeline = evaluated;
-        problems.extend(more);
-    }
+    let (pipeline, problems) = configuration::evaluated(&parsed, &context);
     if has_errors(&problems) || pipeline.jobs.is_empty() {
         return Err(ServerError::Configuration(problems));
     }
