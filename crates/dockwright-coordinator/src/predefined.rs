@@ -1,9 +1,10 @@
 //! GitLab's predefined variables, as far as a local run can know them.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use dockwright_pipeline::{Job, PipelineContext};
 use indexmap::IndexMap;
+use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use crate::project::{Base, MergeRequest, NO_COMMIT, Project, ProjectFiles};
@@ -309,15 +310,9 @@ pub(crate) fn stable_id(name: &str) -> u64 {
     u64::from(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) >> 1).max(1)
 }
 
-/// Returns the hexadecimal digest of several texts, as cache keys use it.
-///
-/// GitLab takes SHA-1. Keys of different coordinators never meet, so any stable digest does; it is cut to the same length.
-pub(crate) fn cache_digest(parts: &[String]) -> String {
-    let digest = Sha256::digest(parts.join("-").as_bytes());
-    digest.iter().take(20).fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string");
-        text
-    })
+/// Returns the hexadecimal digest of several ids, as GitLab makes cache keys of them: SHA-1, with dashes between.
+pub(crate) fn cache_digest(ids: &[String]) -> String {
+    hex::encode(Sha1::digest(ids.join("-").as_bytes()))
 }
 
 #[cfg(test)]
@@ -329,6 +324,14 @@ mod tests {
         assert_eq!(slug("feature/ABC_1.2--"), "feature-abc-1-2");
         assert_eq!(slug(&"x".repeat(80)).len(), 63);
         assert_eq!(slug("-ä-a"), "a");
+    }
+
+    /// By hand: `echo x | git hash-object --stdin`, then `printf 'ID-ID' | sha1sum`.
+    #[test]
+    fn cache_digests_are_those_of_gitlab() {
+        let ids = ["587be6b4c3f93f93c489c0111bba5596147a26cb", "975fbec8256d3e8a3797e7a3611380f27c49f4ac"].map(str::to_owned);
+        assert_eq!(cache_digest(&ids[..1]), "5eb2488605c1968bb311876b80e7f7711487f8b9");
+        assert_eq!(cache_digest(&ids), "c79c1eb80c772c6529c4f1524209510c0e6ffac8");
     }
 
     #[test]
