@@ -32,5 +32,5 @@ pub use event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus}
 pub use include::{IncludeOptions, Includes, LockError, LockMode, Web, WebError};
 pub use predefined::{GivenVariable, RegistryFacts, Trigger, context};
 pub use project::{Commit, GitError, MergeRequest, OpenProjectError, Person, Project, Remote, Tree};
-pub use run::{Access, JobSignals, PipelineRun, RunError, RunOptions, StartedRun};
+pub use run::{Access, ChildIncludes, JobSignals, PipelineRun, RunError, RunOptions, StartedRun};
 pub use select::{Undelayed, UnknownJobError, select, undelay, with_needed};

@@ -22,6 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use child::ChildIncludes;
 use family::Family;
 pub(crate) use owner::new_token;
 
@@ -47,6 +48,7 @@ pub struct RunOptions {
     pub trigger: Trigger,
     pub registry: Option<RegistryFacts>,
     pub directory: RunDirectory,
+    pub includes: ChildIncludes,
 }
 
 /// A run that has begun.
@@ -145,8 +147,9 @@ impl PipelineRun {
     pub fn start(options: RunOptions) -> Result<StartedRun, DirectoryError> {
         let (requests, received) = mpsc::channel(REQUEST_QUEUE);
         let (sent, events) = mpsc::channel(EVENT_QUEUE);
-        let run = Self { requests, family: Family::default(), jobs: options.directory.jobs(), stops: Stops::default() };
-        let owner = owner::Owner::new(options, run.stops.clone(), sent, run.family.clone())?;
+        let (jobs, stops) = (options.directory.jobs(), Stops::default());
+        let owner = owner::Owner::new(options, stops.clone(), sent)?;
+        let run = Self { requests, family: owner.family(), jobs, stops };
         Ok(StartedRun { run, events, result: tokio::spawn(owner.run(received)) })
     }
 

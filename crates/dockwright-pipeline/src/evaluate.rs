@@ -220,15 +220,16 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Paths of child pipelines may hold variables.
+/// Names of projects and paths of artifacts may hold variables. Those of other files are expanded where the child is made.
 fn expanded_bridge(bridge: &Bridge, variables: &IndexMap<String, String>) -> Bridge {
     let mut bridge = bridge.clone();
     match &mut bridge.downstream {
         Downstream::Project(path) => *path = expand_blank(path, variables),
         Downstream::Child(includes) => {
             for include in includes {
-                let (ChildInclude::Local(path) | ChildInclude::Artifact { path, .. }) = include;
-                *path = expand_blank(path, variables);
+                if let ChildInclude::Artifact { path, .. } = include {
+                    *path = expand_blank(path, variables);
+                }
             }
         }
     }

@@ -108,14 +108,17 @@ pub enum Downstream {
     Project(String),
 }
 
-/// A file of a child pipeline's configuration.
+/// A part of a child pipeline's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChildInclude {
-    Local(String),
+    /// An entry of `include`, in JSON.
+    Entry(String),
     /// A file among the artifacts of an earlier job.
     Artifact {
         path: String,
         job: String,
+        /// Values for its `spec:inputs`, as an object in JSON.
+        inputs: Option<String>,
     },
 }
 

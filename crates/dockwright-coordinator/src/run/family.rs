@@ -1,4 +1,5 @@
-//! What the run of a pipeline and those of its child pipelines share: the runners that wait for a job, and who owns which job.
+//! What the run of a pipeline and those of its child pipelines share: the runners that wait for a job, who owns which job, and how files
+//! from elsewhere are found.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,13 +9,15 @@ use std::{
 use dockwright_job::{JobId, JobPayload};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Request;
+use super::{ChildIncludes, Request};
 
 /// Where a runner gets its job.
 pub(super) type Reply = oneshot::Sender<Option<JobPayload>>;
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Family {
+    /// Held while a child pipeline is made: two of them may not write the lock file at once.
+    pub(super) includes: Arc<Mutex<ChildIncludes>>,
     waiting: Arc<Mutex<VecDeque<Reply>>>,
     /// Owners of the jobs of child pipelines.
     owners: Arc<Mutex<HashMap<JobId, mpsc::Sender<Request>>>>,
@@ -22,6 +25,15 @@ pub(super) struct Family {
 }
 
 impl Family {
+    pub(super) fn new(includes: ChildIncludes) -> Self {
+        Self {
+            includes: Arc::new(Mutex::new(includes)),
+            waiting: Arc::default(),
+            owners: Arc::default(),
+            arrivals: watch::Sender::default(),
+        }
+    }
+
     /// Lets a runner wait, and tells all owners.
     pub(super) fn wait(&self, reply: Reply) {
         self.waiting().push_back(reply);

@@ -89,8 +89,8 @@ struct Run {
 }
 
 impl Owner {
-    pub(super) fn new(options: RunOptions, stops: Stops, events: mpsc::Sender<JobEvent>, family: Family) -> Result<Self, DirectoryError> {
-        let RunOptions { project, pipeline, trigger, registry, directory } = options;
+    pub(super) fn new(options: RunOptions, stops: Stops, events: mpsc::Sender<JobEvent>) -> Result<Self, DirectoryError> {
+        let RunOptions { project, pipeline, trigger, registry, directory, includes } = options;
         let facts = PayloadFacts {
             project,
             trigger,
@@ -102,7 +102,7 @@ impl Owner {
             created: Timestamp::now(),
         };
         let descent = Descent { depth: 0, prefix: String::new(), requests: None };
-        Self::with_descent(pipeline, facts, Arc::new(directory), stops, events, family, descent)
+        Self::with_descent(pipeline, facts, Arc::new(directory), stops, events, Family::new(includes), descent)
     }
 
     fn with_descent(
@@ -138,6 +138,11 @@ impl Owner {
             owner.latest.push(id);
         }
         Ok(owner)
+    }
+
+    /// Returns what the runs of child pipelines share with this one.
+    pub(super) fn family(&self) -> Family {
+        self.family.clone()
     }
 
     /// Serves requests until the pipeline has ended.

@@ -119,7 +119,8 @@ impl Repository for GivenChanges {
     }
 }
 
-fn include_options(settings: &ProjectSettings, global: &GlobalSettings) -> IncludeOptions {
+/// Returns how files from elsewhere are found.
+pub(super) fn include_options(settings: &ProjectSettings, global: &GlobalSettings) -> IncludeOptions {
     let checkouts = global.file.include.checkouts.iter();
     IncludeOptions {
         checkouts: checkouts.map(|(project, directory)| (project.trim_matches('/').to_lowercase(), directory.clone())).collect(),

@@ -3,7 +3,12 @@
 //! A child has an owner of its own. It shares the runners, the directory and the events with its parent, and ends when whatever stops the
 //! job that started it does.
 
-use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 
 use dockwright_job::FailureReason;
 use dockwright_pipeline::{Bridge, ChildInclude, Downstream, Strategy, expand_blank};
@@ -65,7 +70,11 @@ impl Owner {
             includes.iter().map(|include| child::Source { include: include.clone(), archive: self.archive_of(include) }).collect();
         let parent = self.facts.clone();
         let given = trigger.clone();
-        let made = tokio::task::spawn_blocking(move || child::make(&parent.project, &given, parent.registry.as_ref(), &sources));
+        let includes = Arc::clone(&self.family.includes);
+        let made = tokio::task::spawn_blocking(move || {
+            let includes = includes.lock().unwrap_or_else(PoisonError::into_inner);
+            child::make(&parent.project, &given, parent.registry.as_ref(), &includes, &sources)
+        });
         let pipeline = made.await.expect("making a pipeline does not panic")?;
         let id = self.latest[job];
         let (requests, received) = mpsc::channel(REQUEST_QUEUE);
