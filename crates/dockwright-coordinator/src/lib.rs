@@ -30,7 +30,7 @@ pub use directory::{DirectoryError, RunDirectory};
 pub use dotenv::DotenvError;
 pub use event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus};
 pub use include::{IncludeOptions, Includes, LockError, LockMode, Web, WebError};
-pub use predefined::{GivenVariable, RegistryFacts, Trigger, context};
+pub use predefined::{GivenVariable, RegistryFacts, Trigger, Upstream, context};
 pub use project::{Commit, GitError, MergeRequest, OpenProjectError, Person, Project, Remote, Tree};
 pub use run::{Access, ChildIncludes, JobSignals, PipelineRun, RunError, RunOptions, StartedRun};
 pub use select::{Undelayed, UnknownJobError, select, undelay, with_needed};

@@ -160,5 +160,5 @@ fn trigger(settings: &ProjectSettings) -> Trigger {
         masked: false,
         file: variable.file,
     });
-    Trigger { source: source.to_owned(), variables: given.collect(), inputs: settings.inputs.clone() }
+    Trigger { source: source.to_owned(), variables: given.collect(), inputs: settings.inputs.clone(), upstream: None }
 }
