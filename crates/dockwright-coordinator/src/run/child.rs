@@ -134,7 +134,8 @@ fn from_archive(archive: Option<&Path>, path: &str, job: &str) -> Result<String,
     })
 }
 
-fn read_entry(archive: &Path, path: &str) -> std::io::Result<String> {
+/// Reads a file of an archive.
+pub(super) fn read_entry(archive: &Path, path: &str) -> std::io::Result<String> {
     let file = File::open(archive)?;
     if file.metadata()?.len() > ARTIFACT_SIZE_BYTES {
         return Err(std::io::Error::other(format!("the archive is larger than {ARTIFACT_SIZE_BYTES} bytes")));

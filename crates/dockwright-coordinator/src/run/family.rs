@@ -6,7 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use dockwright_job::{JobId, JobPayload};
+use dockwright_job::{Dependency, JobId, JobPayload};
+use indexmap::IndexMap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{ChildIncludes, Request};
@@ -14,11 +15,22 @@ use super::{ChildIncludes, Request};
 /// Where a runner gets its job.
 pub(super) type Reply = oneshot::Sender<Option<JobPayload>>;
 
+/// What a job left for jobs of other pipelines.
+#[derive(Debug, Clone)]
+pub(super) struct Left {
+    /// Absent: it left no archive.
+    pub(super) dependency: Option<Dependency>,
+    /// Variables of its dotenv report.
+    pub(super) dotenv: IndexMap<String, String>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Family {
     /// Held while a child pipeline is made: two of them may not write the lock file at once.
     pub(super) includes: Arc<Mutex<ChildIncludes>>,
     waiting: Arc<Mutex<VecDeque<Reply>>>,
+    /// What jobs that succeeded left, by pipeline and name.
+    left: Arc<Mutex<HashMap<(u64, String), Left>>>,
     /// Owners of the jobs of child pipelines.
     owners: Arc<Mutex<HashMap<JobId, mpsc::Sender<Request>>>>,
     arrivals: watch::Sender<u64>,
@@ -29,6 +41,7 @@ impl Family {
         Self {
             includes: Arc::new(Mutex::new(includes)),
             waiting: Arc::default(),
+            left: Arc::default(),
             owners: Arc::default(),
             arrivals: watch::Sender::default(),
         }
@@ -59,6 +72,16 @@ impl Family {
     /// Tells when runners arrive.
     pub(super) fn arrivals(&self) -> watch::Receiver<u64> {
         self.arrivals.subscribe()
+    }
+
+    /// Keeps what a job left.
+    pub(super) fn leave(&self, pipeline: u64, job: &str, left: Left) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).insert((pipeline, job.to_owned()), left);
+    }
+
+    /// Returns what a job left, if it succeeded.
+    pub(super) fn left(&self, pipeline: u64, job: &str) -> Option<Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&(pipeline, job.to_owned())).cloned()
     }
 
     /// Says who owns a job of a child pipeline.

@@ -147,6 +147,7 @@ async fn check(configuration: &str, expected: Expect) -> Vec<JobPayload> {
             JobEvent::Waiting { job, status } => format!("{} {}", status.as_str(), names[&job]),
             JobEvent::Started { job } => format!("start {}", names[&job]),
             JobEvent::Trace { bytes, .. } => format!("| {}", String::from_utf8_lossy(&bytes).trim_end().replace('\n', "\n| ")),
+            JobEvent::Warning { job, message } => format!("warning about {}: {message}", names[&job]),
             JobEvent::Finished(outcome) => {
                 let allowed = if outcome.allowed_to_fail { " (allowed)" } else { "" };
                 let retried = outcome.retried_as.map(|id| format!(" again as {id}")).unwrap_or_default();

@@ -97,9 +97,8 @@ fn a_project_is_fetched_once_and_locked() {
 
 #[test]
 fn a_child_pipeline_includes_another_project() {
-    let server = Server::new(
-        "child: {trigger: {include: [{project: group/lib, file: child.yml, inputs: {word: hello}}], strategy: depend}}\n",
-    );
+    let server =
+        Server::new("child: {trigger: {include: [{project: group/lib, file: child.yml, inputs: {word: hello}}], strategy: depend}}\n");
     let commit = server.commit("group/lib", "child.yml", "spec: {inputs: {word: }}\n---\nsay: {script: ['echo $[[ inputs.word ]]']}\n");
     let printed = server.run(&[]).ended_with(0);
     assert!(printed.stdout.lines().any(|line| line == "child > say | hello"), "{}\n{}", printed.stdout, printed.stderr);
