@@ -5,6 +5,7 @@
 
 mod check;
 pub(crate) mod container_settings;
+mod custom;
 pub(crate) mod decide;
 mod duration;
 mod edit;
@@ -16,13 +17,14 @@ pub mod schema;
 mod store;
 pub mod system_id;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use dockwright_job::Variable;
 
 pub use self::{
     check::UsedKey,
     container_settings::{ContainerSettings, Device, Limits, Ulimit},
+    custom::{CustomConfig, CustomProgram, CustomTable},
     decide::{DecideError, Surroundings},
     duration::GoDuration,
     edit::{EditConfigError, append_runner, remove_runners, set_runner_values},
@@ -66,6 +68,8 @@ pub struct RunnerConfig {
     pub executor: ExecutorChoice,
     pub shell: ShellConfig,
     pub docker: DockerConfig,
+    /// Set where `executor` is [`ExecutorChoice::Custom`].
+    pub custom: Option<Arc<CustomConfig>>,
 }
 
 impl RunnerConfig {
@@ -104,6 +108,7 @@ impl RunnerConfig {
                 wait_for_services: Duration::from_secs(30),
                 helper_binary,
             },
+            custom: None,
         }
     }
 }
@@ -117,6 +122,8 @@ pub enum ExecutorChoice {
     Shell,
     /// All in containers.
     Docker,
+    /// All through the programs of [`CustomConfig`].
+    Custom,
 }
 
 /// Settings for jobs without an image.

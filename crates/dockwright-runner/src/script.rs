@@ -40,6 +40,17 @@ pub(crate) fn user_script(context: ScriptContext<'_>, kind: ScriptKind, commands
     envelope(&body, xtrace)
 }
 
+/// Writes the script of a phase that is not the user's: commands with the job's variables.
+pub(crate) fn phase_script(context: ScriptContext<'_>, commands: &str) -> String {
+    let xtrace = context.variables.is_true("CI_DEBUG_TRACE") == Some(true);
+    envelope(&(exports(context) + commands), xtrace)
+}
+
+/// Writes a script of commands that need nothing of the job, nor leave anything of it.
+pub(crate) fn helper_script(commands: &str) -> String {
+    envelope(commands, false)
+}
+
 fn append_command(body: &mut String, command: &str) {
     let command = command.trim();
     let mut lines = command.lines();
@@ -56,7 +67,7 @@ fn append_command(body: &mut String, command: &str) {
 }
 
 /// A green line in the trace, printed by the script itself so that it stands in order with the commands' output.
-fn notice(text: &str) -> String {
+pub(crate) fn notice(text: &str) -> String {
     format!("printf '%s\\n' {}\n", quote(&format!("\x1b[32;1m{text}\x1b[0;m")))
 }
 

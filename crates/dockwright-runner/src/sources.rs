@@ -4,6 +4,8 @@
 //! differ from an ordinary clone: hooks and templates of the machine's user are not used, and a repository given as a local path is
 //! asked for the exact commit even where no branch holds it (a pipeline of the working tree).
 
+pub(crate) mod script;
+
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -106,23 +108,10 @@ impl Checkout<'_> {
         }
         self.initialise(is_fresh).await?;
 
-        let mut arguments: Vec<String> = Vec::new();
-        arguments.extend(["fetch".to_owned(), "origin".to_owned(), "--no-recurse-submodules".to_owned()]);
-        if is_local(&self.info.repo_url) {
-            // The server side runs as a child of ours and does not see our settings unless they are in its command.
-            let server = "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack";
-            arguments.push(format!("--upload-pack={server}"));
-        }
-        match self.info.refspecs.is_empty() {
-            true => arguments.push(format!("+{}:refs/pipelines/{}", self.info.sha, self.info.sha)),
-            false => arguments.extend(self.info.refspecs.iter().cloned()),
-        }
-        if depth > 0 {
-            arguments.extend(["--depth".to_owned(), depth.to_string()]);
-        } else if self.directory.join(".git/shallow").exists() {
+        let mut arguments = fetch_arguments(self.info, self.variables);
+        if depth == 0 && self.directory.join(".git/shallow").exists() {
             arguments.push("--unshallow".to_owned());
         }
-        arguments.extend(flags(self.variables, "GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"));
         self.git(&arguments).await
     }
 
@@ -209,6 +198,25 @@ impl Checkout<'_> {
             false => Err(ExecuteError::Git { subcommand, status: status.to_string() }),
         }
     }
+}
+
+/// Arguments of git that fetch what the job asks for.
+fn fetch_arguments(info: &GitInfo, variables: &JobVariables) -> Vec<String> {
+    let mut arguments: Vec<String> = vec!["fetch".to_owned(), "origin".to_owned(), "--no-recurse-submodules".to_owned()];
+    if is_local(&info.repo_url) {
+        // The server side runs as a child of git and does not see our settings unless they are in its command.
+        let server = "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack";
+        arguments.push(format!("--upload-pack={server}"));
+    }
+    match info.refspecs.is_empty() {
+        true => arguments.push(format!("+{}:refs/pipelines/{}", info.sha, info.sha)),
+        false => arguments.extend(info.refspecs.iter().cloned()),
+    }
+    if info.depth > 0 {
+        arguments.extend(["--depth".to_owned(), info.depth.to_string()]);
+    }
+    arguments.extend(flags(variables, "GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"));
+    arguments
 }
 
 async fn show(output: impl AsyncRead + Unpin, trace: &Trace, stream: Stream) {

@@ -2,13 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use dockwright_job::Variable;
 
 use super::{
-    ContainerSettings, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
+    ContainerSettings, CustomConfig, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
     file::{DockerTable, RunnerEntry},
     schema::ExecutorName,
 };
@@ -38,6 +39,8 @@ pub enum DecideError {
     Executor(String),
     #[error("the docker executor has no default image")]
     NoImage,
+    #[error("the custom executor has no `run_exec` in `[runners.custom]`")]
+    NoRunProgram,
     #[error("{key} cannot be {value:?}: {expected}")]
     Value { key: &'static str, value: String, expected: &'static str },
     #[error("read the seccomp profile `{path}`: {reason}")]
@@ -71,12 +74,17 @@ impl RunnerEntry {
             executor,
             shell: ShellConfig { with_engine: true },
             docker: docker_config(&docker, surroundings.helper_binary.clone())?,
+            custom: match executor {
+                ExecutorChoice::Custom => Some(Arc::new(CustomConfig::decide(self)?)),
+                _ => None,
+            },
         })
     }
 
     fn executor_choice(&self) -> Result<ExecutorChoice, DecideError> {
         match ExecutorName::find(&self.executor) {
             Some(executor) if executor.runs && executor.is_docker() => Ok(ExecutorChoice::Docker),
+            Some(executor) if executor.runs && executor.name == "custom" => Ok(ExecutorChoice::Custom),
             Some(executor) if executor.runs => Ok(ExecutorChoice::Shell),
             _ => Err(DecideError::Executor(self.executor.clone())),
         }
@@ -128,7 +136,7 @@ fn policies(key: &'static str, words: &[String]) -> Result<Vec<PullPolicy>, Deci
     words.iter().map(policy).collect()
 }
 
-fn not_empty(text: &str) -> Option<String> {
+pub(super) fn not_empty(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 

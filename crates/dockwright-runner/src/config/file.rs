@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{
     check::{self, UsedKey},
+    custom::CustomTable,
     duration::GoDuration,
     problem::Problem,
 };
@@ -77,6 +78,7 @@ pub struct RunnerEntry {
     pub pre_build_script: String,
     pub post_build_script: String,
     pub docker: Option<DockerTable>,
+    pub custom: Option<CustomTable>,
 }
 
 /// `[runners.docker]`.

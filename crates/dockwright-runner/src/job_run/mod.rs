@@ -12,6 +12,7 @@
 
 mod artifacts;
 mod cache;
+mod remote;
 mod setup;
 mod stop;
 
@@ -69,7 +70,7 @@ impl JobRun {
         let config = &self.runner.config;
         self.report(JobState::Running, None, None, None).await;
         let executor_kind = setup::executor_kind(config, &self.payload);
-        let (variables, directories) = setup::surroundings(config, &self.payload, executor_kind, self.slot);
+        let (variables, directories) = setup::surroundings(config, &self.payload, executor_kind, self.slot, None);
         let options = TraceOptions {
             coordinator: Arc::clone(&self.runner.coordinator),
             access: self.access.clone(),
@@ -97,7 +98,7 @@ impl JobRun {
             trace: trace.clone(),
         };
         self.write_header(&trace).await;
-        let mut work = Work { job: &self, executor: executor_kind.executor(), kind: executor_kind.name(), context, stops };
+        let mut work = Work { job: &self, executor: setup::executor(config, &self.payload), kind: executor_kind.name(), context, stops };
         let result = work.run().await;
         let result = match work.stops.reason() {
             // What a stopped phase reports is only how it was stopped.
@@ -207,19 +208,19 @@ impl Work<'_> {
         self.context.trace.end_section(phase).await;
     }
 
-    /// An engine that does not answer may do so a moment later; anything else would fail again.
+    /// An engine or driver that does not answer may do so a moment later; anything else would fail again.
     async fn prepare(&mut self) -> Result<(), Failure> {
         let mut attempt = 1;
         loop {
-            let error = match self.executor.prepare(&self.context, &self.stops.job).await {
+            let error = match self.prepare_once().await {
                 Ok(()) => return Ok(()),
-                Err(error @ ExecuteError::Engine { .. }) if attempt < PREPARE_ATTEMPTS => error,
+                Err(error @ (ExecuteError::Engine { .. } | ExecuteError::Driver { .. })) if attempt < PREPARE_ATTEMPTS => error,
                 Err(error) => return Err(error.into()),
             };
             let trace = &self.context.trace;
             trace.error(format!("Preparation failed: {}", outcome::chain(&error))).await;
             trace.line(format!("Will be retried in {}s ...", PREPARE_RETRY_DELAY.as_secs())).await;
-            let fresh = setup::executor_kind(&self.context.config, &self.context.payload).executor();
+            let fresh = setup::executor(&self.context.config, &self.context.payload);
             std::mem::replace(&mut self.executor, fresh).clean_up(&self.context).await;
             tokio::select! {
                 () = tokio::time::sleep(PREPARE_RETRY_DELAY) => attempt += 1,
@@ -228,7 +229,23 @@ impl Work<'_> {
         }
     }
 
+    async fn prepare_once(&mut self) -> Result<(), ExecuteError> {
+        if let Executor::Custom(custom) = &mut self.executor {
+            let place = custom.configure(&self.context, &self.stops.job).await?;
+            let kind = setup::ExecutorKind::Custom;
+            let (variables, directories) =
+                setup::surroundings(&self.context.config, &self.context.payload, kind, self.context.slot, Some(&place));
+            self.context.variables = variables;
+            self.context.directories = directories;
+        }
+        self.executor.prepare(&self.context, &self.stops.job).await
+    }
+
     async fn prepare_script(&mut self) -> Result<(), Failure> {
+        if let Executor::Custom(custom) = &self.executor {
+            let host = custom.host_name();
+            return self.prepare_remotely(&host).await;
+        }
         let host = self.executor.host_name(&self.context);
         self.context.trace.line(format!("Running on {host} via {}...", runner_host_name())).await;
         self.remove_temporary_files().await
@@ -264,7 +281,11 @@ impl Work<'_> {
         loop {
             let checkout =
                 Checkout { info: &payload.git_info, variables: &variables, strategy, directory: &directory, trace: &trace, stop: &stop };
-            match self.executor.get_sources(&self.context, checkout, &stop).await {
+            let result = match self.executor {
+                Executor::Custom(_) => self.get_sources_remotely(strategy).await,
+                _ => self.executor.get_sources(&self.context, checkout, &stop).await,
+            };
+            match result {
                 Err(error) if attempt < attempts && !stop.is_cancelled() => self.wait_before_retry(&error, attempt).await,
                 result => return Ok(result?),
             }
@@ -309,7 +330,7 @@ impl Work<'_> {
             let phase = Phase::Step(step.name.clone());
             self.start(&phase).await;
             let script = self.script(ScriptKind::Step, &with_build_scripts(&self.context.config, &step.script));
-            let result = self.executor.run_script(&self.context, script, &stop).await;
+            let result = self.executor.run_script(&self.context, &phase, script, &stop).await;
             self.end(&phase).await;
             result?;
         }
@@ -331,7 +352,7 @@ impl Work<'_> {
         let stop = self.stops.job.child_token();
         self.start(&Phase::AfterScript).await;
         let script = self.script(ScriptKind::AfterScript, &step.script);
-        let run = self.executor.run_script(&self.context, script, &stop);
+        let run = self.executor.run_script(&self.context, &Phase::AfterScript, script, &stop);
         let (after, timed_out) = within(Some(limit), &stop, run).await;
         self.end(&Phase::AfterScript).await;
         if timed_out {
@@ -366,9 +387,12 @@ impl Work<'_> {
     }
 
     fn script(&self, kind: ScriptKind, commands: &[String]) -> String {
+        user_script(self.script_context(), kind, commands)
+    }
+
+    fn script_context(&self) -> ScriptContext<'_> {
         let directories = &self.context.directories;
-        let context = ScriptContext { variables: &self.context.variables, project_dir: &directories.project, temp_dir: &directories.temp };
-        user_script(context, kind, commands)
+        ScriptContext { variables: &self.context.variables, project_dir: &directories.project, temp_dir: &directories.temp }
     }
 
     async fn clean_up_file_variables(&mut self) {
@@ -381,8 +405,10 @@ impl Work<'_> {
 
     /// The files of a docker job go with its volume.
     async fn remove_temporary_files(&mut self) -> Result<(), Failure> {
-        if let Executor::Docker(_) = self.executor {
-            return Ok(());
+        match self.executor {
+            Executor::Shell(_) => {}
+            Executor::Docker(_) => return Ok(()),
+            Executor::Custom(_) => return self.remove_temporary_files_remotely().await,
         }
         let request = HelperRequest::Remove { paths: vec![self.context.directories.temp.clone().into()] };
         Ok(self.executor.run_helper(&self.context, request, HelperFiles::default(), &self.stops.job).await?)

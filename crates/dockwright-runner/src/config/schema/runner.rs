@@ -8,7 +8,7 @@ use super::{
     kubernetes::KUBERNETES,
 };
 
-const NO_EXECUTOR: &str = "this version has the executors `shell` and `docker`";
+const NO_EXECUTOR: &str = "it is for executors that this version does not have";
 
 /// `[[runners]]`.
 pub static RUNNER: Table = Table::with_flags(
@@ -34,8 +34,12 @@ pub static RUNNER: Table = Table::with_flags(
         text("tls-key-file").flag().variable("CI_SERVER_TLS_KEY_FILE").honoured(),
         text_map("labels").ignored(NOT_DONE),
         text("executor").written().flag().honoured(),
-        text("builds_dir").flag().approximated("for jobs in the shell; in containers the directory is `/builds`"),
-        text("cache_dir").flag().approximated("archives of `cache:` are kept there for both executors"),
+        text("builds_dir")
+            .flag()
+            .approximated("for jobs in the shell and of the custom executor; in containers the directory is `/builds`"),
+        text("cache_dir").flag().approximated(
+            "archives of `cache:` of shell and docker jobs are kept there; those of the custom executor in the job's environment",
+        ),
         text("clone_url").flag().variable("CLONE_URL").ignored(NOT_DONE),
         texts("environment").flag().long("env").variable("RUNNER_ENV").honoured(),
         boolean("proxy_exec").optional().flag().ignored(NOT_DONE),
@@ -64,7 +68,7 @@ pub static RUNNER: Table = Table::with_flags(
         table("virtualbox", &VIRTUALBOX).ignored(NO_EXECUTOR),
         table("machine", &DOCKER_MACHINE).ignored(NO_EXECUTOR),
         table("kubernetes", &KUBERNETES).ignored(NO_EXECUTOR),
-        table("custom", &CUSTOM).ignored(NO_EXECUTOR),
+        table("custom", &CUSTOM).honoured(),
         table("autoscaler", &AUTOSCALER).ignored(NO_EXECUTOR),
         text("step_runner_image").flag().variable("STEP_RUNNER_IMAGE").ignored(NOT_DONE),
     ],

@@ -70,6 +70,7 @@ impl Runners {
         let client = client.map_err(|error| CommandError::new(ErrorKind::Configuration, error))?;
         let kind = match config.executor {
             ExecutorChoice::Shell => ExecutorKind::Shell,
+            ExecutorChoice::Custom => ExecutorKind::Custom,
             ExecutorChoice::Docker | ExecutorChoice::ByImage => ExecutorKind::Docker,
         };
         let identity = RunnerIdentity {
