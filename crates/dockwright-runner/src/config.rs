@@ -21,6 +21,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use dockwright_job::Variable;
 
+use crate::api::TlsFiles;
+
 pub use self::{
     check::UsedKey,
     container_settings::{ContainerSettings, Device, Limits, Ulimit},
@@ -57,6 +59,13 @@ pub struct RunnerConfig {
     /// Commands before and after those of every step but `after_script`, in the same shell. Empty for none.
     pub pre_build_script: String,
     pub post_build_script: String,
+    /// Commands before and after the sources are got. Empty for none.
+    pub pre_get_sources_script: String,
+    pub post_get_sources_script: String,
+    /// Address of the server that sources come from, where it is not the one that the job names. Empty for that.
+    pub clone_url: String,
+    /// How sources are got over TLS.
+    pub tls: TlsFiles,
     /// Each line of a trace begins with the time and its stream, as GitLab's viewer expects since 17.
     pub timestamps: bool,
     /// A trace is cut after so many bytes; the job goes on.
@@ -87,6 +96,10 @@ impl RunnerConfig {
             environment: Vec::new(),
             pre_build_script: String::new(),
             post_build_script: String::new(),
+            pre_get_sources_script: String::new(),
+            post_get_sources_script: String::new(),
+            clone_url: String::new(),
+            tls: TlsFiles::default(),
             timestamps: false,
             output_limit_bytes: 64 * 1024 * 1024,
             trace_interval: Duration::from_millis(50),

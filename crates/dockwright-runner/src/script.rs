@@ -13,6 +13,9 @@ use crate::variables::JobVariables;
 pub(crate) enum ScriptKind {
     Step,
     AfterScript,
+    /// There may be no project directory yet.
+    BeforeSources,
+    BehindSources,
 }
 
 /// What a script needs to know of its surroundings.
@@ -27,9 +30,11 @@ pub(crate) struct ScriptContext<'a> {
 /// Writes the script that runs `commands`, as they stand in the job's payload.
 pub(crate) fn user_script(context: ScriptContext<'_>, kind: ScriptKind, commands: &[String]) -> String {
     let mut body = exports(context);
-    body.push_str("cd ");
-    body.push_str(&quote(context.project_dir));
-    body.push('\n');
+    if kind != ScriptKind::BeforeSources {
+        body.push_str("cd ");
+        body.push_str(&quote(context.project_dir));
+        body.push('\n');
+    }
     if kind == ScriptKind::AfterScript {
         body.push_str(&notice("Running after script..."));
     }

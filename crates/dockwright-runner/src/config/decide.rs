@@ -8,6 +8,8 @@ use std::{
 
 use dockwright_job::Variable;
 
+use crate::api::TlsFiles;
+
 use super::{
     ContainerSettings, CustomConfig, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
     file::{DockerTable, RunnerEntry},
@@ -67,6 +69,10 @@ impl RunnerEntry {
             environment: self.environment.iter().filter_map(|pair| variable(pair)).collect(),
             pre_build_script: self.pre_build_script.clone(),
             post_build_script: self.post_build_script.clone(),
+            pre_get_sources_script: self.pre_get_sources_script.clone(),
+            post_get_sources_script: self.post_get_sources_script.clone(),
+            clone_url: self.clone_url.clone(),
+            tls: self.tls_files(),
             timestamps: true,
             output_limit_bytes: positive(self.output_limit).unwrap_or(DEFAULT_OUTPUT_LIMIT_KIB).saturating_mul(KIB),
             trace_interval: Duration::from_secs(TRACE_INTERVAL_SECS),
@@ -79,6 +85,12 @@ impl RunnerEntry {
                 _ => None,
             },
         })
+    }
+
+    /// Returns the files that the entry names for its server.
+    pub fn tls_files(&self) -> TlsFiles {
+        let file = |path: &str| not_empty(path).map(PathBuf::from);
+        TlsFiles { ca_file: file(&self.tls_ca_file), cert_file: file(&self.tls_cert_file), key_file: file(&self.tls_key_file) }
     }
 
     fn executor_choice(&self) -> Result<ExecutorChoice, DecideError> {

@@ -77,6 +77,9 @@ pub struct RunnerEntry {
     pub environment: Vec<String>,
     pub pre_build_script: String,
     pub post_build_script: String,
+    pub pre_get_sources_script: String,
+    pub post_get_sources_script: String,
+    pub clone_url: String,
     pub docker: Option<DockerTable>,
     pub custom: Option<CustomTable>,
 }

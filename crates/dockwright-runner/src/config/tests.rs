@@ -334,6 +334,10 @@ fn an_entry_becomes_a_runner() {
   executor = "docker"
   output_limit = 1
   pre_build_script = "echo before"
+  pre_get_sources_script = "date"
+  post_get_sources_script = "ls"
+  clone_url = "http://10.0.0.1"
+  tls-ca-file = "/ca.pem"
   environment = ["A=1=2"]
   [runners.docker]
     image = "alpine"
@@ -352,6 +356,8 @@ fn an_entry_becomes_a_runner() {
     let config = loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).expect("a runner");
     assert_eq!((config.short_token.as_str(), config.output_limit_bytes), ("abcdefghi", 1024));
     assert_eq!((config.pre_build_script.as_str(), config.post_build_script.as_str()), ("echo before", ""));
+    assert_eq!((config.clone_url.as_str(), config.pre_get_sources_script.as_str()), ("http://10.0.0.1", "date"));
+    assert_eq!((config.post_get_sources_script.as_str(), config.tls.ca_file), ("ls", Some("/ca.pem".into())));
     assert_eq!((config.executor, config.builds_dir.to_str()), (ExecutorChoice::Docker, Some("/w/builds")));
     assert_eq!((config.environment[0].key.as_str(), config.environment[0].value.as_str()), ("A", "1=2"));
     assert_eq!(

@@ -12,13 +12,14 @@
 
 mod artifacts;
 mod cache;
+mod hooks;
 mod remote;
 mod setup;
 mod stop;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use dockwright_job::{FailureReason, JobPayload, JobState, JobUpdate, Step};
+use dockwright_job::{FailureReason, GitInfo, JobPayload, JobState, JobUpdate, Step};
 use tokio_util::sync::CancellationToken;
 
 use self::stop::{Stops, within};
@@ -31,7 +32,7 @@ use crate::{
     hint,
     outcome::{self, Failure, StopReason, reported_reason},
     script::{ScriptContext, ScriptKind, user_script},
-    sources::{Checkout, Strategy},
+    sources::{Checkout, Strategy, repository_at},
     trace::{Trace, TraceOptions},
     variables::public,
 };
@@ -270,27 +271,31 @@ impl Work<'_> {
                 if payload.allow_git_fetch { Strategy::Fetch } else { Strategy::Clone }
             }
         };
-        if !payload.hooks.is_empty() {
-            self.context.trace.warning("hooks:pre_get_sources_script and its like are not supported; they are not run").await;
-        }
-        let directory = std::path::PathBuf::from(&self.context.directories.project);
-        let trace = self.context.trace.clone();
         let stop = self.stops.job.clone();
+        let info = repository_at(&self.context.config.clone_url, &payload.git_info, &payload.job_info.project_full_path);
         let attempts = self.attempts("GET_SOURCES_ATTEMPTS");
         let mut attempt = 1;
         loop {
-            let checkout =
-                Checkout { info: &payload.git_info, variables: &variables, strategy, directory: &directory, trace: &trace, stop: &stop };
-            let result = match self.executor {
-                Executor::Custom(_) => self.get_sources_remotely(strategy).await,
-                _ => self.executor.get_sources(&self.context, checkout, &stop).await,
-            };
-            match result {
+            match self.get_sources_once(&info, strategy).await {
                 Err(error) if attempt < attempts && !stop.is_cancelled() => self.wait_before_retry(&error, attempt).await,
                 result => return Ok(result?),
             }
             attempt += 1;
         }
+    }
+
+    async fn get_sources_once(&mut self, info: &GitInfo, strategy: Strategy) -> Result<(), ExecuteError> {
+        self.before_sources(strategy).await?;
+        if let Executor::Custom(_) = self.executor {
+            self.get_sources_remotely(info, strategy).await?;
+        } else {
+            let (variables, trace, stop) = (self.context.variables.clone(), self.context.trace.clone(), self.stops.job.clone());
+            let (directory, config) = (PathBuf::from(&self.context.directories.project), Arc::clone(&self.context.config));
+            let checkout =
+                Checkout { info, variables: &variables, strategy, directory: &directory, tls: &config.tls, trace: &trace, stop: &stop };
+            self.executor.get_sources(&self.context, checkout, &stop).await?;
+        }
+        self.behind_sources(strategy).await
     }
 
     /// Reads a number of attempts, one to ten.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use dockwright_job::{Artifact, ArtifactFormat, Cache, CachePolicy, Dependency};
+use dockwright_job::{Artifact, ArtifactFormat, Cache, CachePolicy, Dependency, GitInfo};
 
 use super::Work;
 use crate::{
@@ -41,9 +41,8 @@ impl Work<'_> {
         format!("rm -rf {}\n", quote(&self.context.directories.temp))
     }
 
-    pub(super) async fn get_sources_remotely(&mut self, strategy: Strategy) -> Result<(), ExecuteError> {
-        let (info, variables) = (&self.context.payload.git_info, &self.context.variables);
-        let body = checkout_script(info, variables, strategy, &self.context.directories.project)?;
+    pub(super) async fn get_sources_remotely(&mut self, info: &GitInfo, strategy: Strategy) -> Result<(), ExecuteError> {
+        let body = checkout_script(info, &self.context.variables, strategy, &self.context.directories.project)?;
         self.run_remotely(&Phase::GetSources, phase_script(self.script_context(), &body)).await
     }
 

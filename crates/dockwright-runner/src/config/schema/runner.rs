@@ -8,6 +8,7 @@ use super::{
     kubernetes::KUBERNETES,
 };
 
+const HOOKS: &str = "in docker jobs it runs in the job's container; the runner itself gets the sources";
 const NO_EXECUTOR: &str = "it is for executors that this version does not have";
 
 /// `[[runners]]`.
@@ -40,11 +41,11 @@ pub static RUNNER: Table = Table::with_flags(
         text("cache_dir").flag().approximated(
             "archives of `cache:` of shell and docker jobs are kept there; those of the custom executor in the job's environment",
         ),
-        text("clone_url").flag().variable("CLONE_URL").ignored(NOT_DONE),
+        text("clone_url").flag().variable("CLONE_URL").honoured(),
         texts("environment").flag().long("env").variable("RUNNER_ENV").honoured(),
         boolean("proxy_exec").optional().flag().ignored(NOT_DONE),
-        text("pre_get_sources_script").flag().ignored(NOT_DONE),
-        text("post_get_sources_script").flag().ignored(NOT_DONE),
+        text("pre_get_sources_script").flag().approximated(HOOKS),
+        text("post_get_sources_script").flag().approximated(HOOKS),
         text("pre_build_script").flag().honoured(),
         text("post_build_script").flag().honoured(),
         duration("prepare_timeout").optional().flag().ignored(NOT_DONE),
