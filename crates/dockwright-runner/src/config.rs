@@ -17,7 +17,7 @@ pub mod schema;
 mod store;
 pub mod system_id;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use dockwright_job::Variable;
 
@@ -56,6 +56,8 @@ pub struct RunnerConfig {
     pub cache_dir: PathBuf,
     /// Weaker than the job's own variables; reaches services too.
     pub environment: Vec<Variable>,
+    /// Feature flags by name; they win over variables of the job.
+    pub feature_flags: BTreeMap<String, bool>,
     /// Commands before and after those of every step but `after_script`, in the same shell. Empty for none.
     pub pre_build_script: String,
     pub post_build_script: String,
@@ -94,6 +96,7 @@ impl RunnerConfig {
             builds_dir,
             cache_dir,
             environment: Vec::new(),
+            feature_flags: BTreeMap::new(),
             pre_build_script: String::new(),
             post_build_script: String::new(),
             pre_get_sources_script: String::new(),

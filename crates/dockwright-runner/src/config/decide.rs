@@ -67,6 +67,7 @@ impl RunnerEntry {
             scratch_dir,
             cache_dir: or_default(&self.cache_dir, ExecutorChoice::Shell, &surroundings.working_directory, "cache"),
             environment: self.environment.iter().filter_map(|pair| variable(pair)).collect(),
+            feature_flags: self.feature_flags.clone(),
             pre_build_script: self.pre_build_script.clone(),
             post_build_script: self.post_build_script.clone(),
             pre_get_sources_script: self.pre_get_sources_script.clone(),

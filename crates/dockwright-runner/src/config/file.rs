@@ -75,6 +75,7 @@ pub struct RunnerEntry {
     pub cache_dir: String,
     /// `KEY=VALUE`.
     pub environment: Vec<String>,
+    pub feature_flags: BTreeMap<String, bool>,
     pub pre_build_script: String,
     pub post_build_script: String,
     pub pre_get_sources_script: String,

@@ -28,12 +28,13 @@ use crate::{
     coordinator::JobAccess,
     dispatcher::Runner,
     executor::{ExecuteError, Executor, ExecutorContext, HelperFiles, runner_host_name},
+    feature_flag,
     helper::HelperRequest,
     hint,
     outcome::{self, Failure, StopReason, reported_reason},
     script::{ScriptContext, ScriptKind, user_script},
     sources::{Checkout, Strategy, repository_at},
-    trace::{Trace, TraceOptions},
+    trace::{FURTHER_TOKEN_PREFIXES, Trace, TraceOptions},
     variables::public,
 };
 
@@ -75,14 +76,18 @@ impl JobRun {
         let options = TraceOptions {
             coordinator: Arc::clone(&self.runner.coordinator),
             access: self.access.clone(),
-            timestamps: config.timestamps,
+            timestamps: config.timestamps && feature_flag::TIMESTAMPS.is_on(&variables),
             sections: self.payload.features.trace_sections,
             limit_bytes: config.output_limit_bytes,
             interval: config.trace_interval,
             retry_delay: TRACE_RETRY_DELAY,
         };
         let passwords: Vec<&str> = self.payload.credentials.iter().map(|credentials| credentials.password.as_str()).collect();
-        let (trace, delivered) = Trace::start(options, &variables, &passwords, &self.payload.features.token_mask_prefixes);
+        let mut token_prefixes = self.payload.features.token_mask_prefixes.clone();
+        if feature_flag::MASK_ALL_DEFAULT_TOKENS.is_on(&variables) {
+            token_prefixes.extend(FURTHER_TOKEN_PREFIXES.map(str::to_owned));
+        }
+        let (trace, delivered) = Trace::start(options, &variables, &passwords, &token_prefixes);
         let limit = u64::try_from(self.payload.runner_info.timeout).ok().filter(|&seconds| seconds > 0);
         let stops = Stops::watch(
             self.runner.coordinator.signals(self.payload.id),
@@ -98,7 +103,7 @@ impl JobRun {
             slot: self.slot,
             trace: trace.clone(),
         };
-        self.write_header(&trace).await;
+        self.write_header(&context).await;
         let mut work = Work { job: &self, executor: setup::executor(config, &self.payload), kind: executor_kind.name(), context, stops };
         let result = work.run().await;
         let result = match work.stops.reason() {
@@ -134,10 +139,13 @@ impl JobRun {
         JobEnd { failure, exit_code }
     }
 
-    async fn write_header(&self, trace: &Trace) {
-        let config = &self.runner.config;
+    async fn write_header(&self, context: &ExecutorContext) {
+        let (config, trace) = (&self.runner.config, &context.trace);
         trace.line(format!("Running with dockwright {} ({})", config.version, config.revision)).await;
         trace.line(format!("  on {} {}, system ID: {}", config.name, config.short_token, config.system_id)).await;
+        if let Some(flags) = feature_flag::changed(&context.variables) {
+            trace.line(format!("  feature flags: {flags}")).await;
+        }
     }
 
     async fn report(
@@ -304,7 +312,10 @@ impl Work<'_> {
     }
 
     async fn wait_before_retry(&self, error: &ExecuteError, attempt: u32) {
-        let delay = Duration::from_secs(5 << (attempt - 1).min(6)).min(RETRY_DELAY_MAX);
+        let delay = match feature_flag::EXPONENTIAL_BACKOFF.is_on(&self.context.variables) {
+            true => Duration::from_secs(5 << (attempt - 1).min(6)).min(RETRY_DELAY_MAX),
+            false => Duration::from_secs(u64::from(attempt.min(5))),
+        };
         self.context.trace.warning(format!("{}; retrying in {}", outcome::chain(error), outcome::go_duration(delay))).await;
         tokio::select! {
             () = tokio::time::sleep(delay) => {}

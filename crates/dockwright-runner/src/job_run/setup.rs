@@ -111,6 +111,7 @@ fn variables(config: &RunnerConfig, payload: &JobPayload, kind: ExecutorKind, sl
     list.push(public("CI_JOB_STATUS", "running"));
     list.push(public("CI_JOB_TIMEOUT", payload.runner_info.timeout.to_string()));
     list.extend(payload.variables.iter().cloned());
+    list.extend(config.feature_flags.iter().map(|(name, is_on)| public(name, is_on.to_string())));
     let environment = match kind {
         ExecutorKind::Shell | ExecutorKind::Custom => "CI_SHARED_ENVIRONMENT",
         ExecutorKind::Docker => "CI_DISPOSABLE_ENVIRONMENT",
@@ -153,6 +154,16 @@ mod tests {
     use dockwright_job::{JobInfo, Variable};
 
     use super::*;
+
+    #[test]
+    fn feature_flags_of_the_runner_win_over_the_jobs() {
+        let mut config = RunnerConfig::local("/b".into(), "/c".into(), "/bin/true".into());
+        let variables = vec![public("FF_TIMESTAMPS", "true"), public("FF_OTHER", "true")];
+        let payload = JobPayload { variables, ..JobPayload::default() };
+        config.feature_flags.insert("FF_TIMESTAMPS".to_owned(), false);
+        let (variables, _) = surroundings(&config, &payload, ExecutorKind::Shell, 0, None);
+        assert_eq!((variables.text("FF_TIMESTAMPS"), variables.text("FF_OTHER")), ("false", "true"));
+    }
 
     #[test]
     fn jobs_override_some_variables_and_not_others() {

@@ -211,6 +211,20 @@ async fn the_runners_end_interrupts_jobs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_all_kinds_are_hidden_unless_a_flag_says_otherwise() {
+    let place = Place::new(&[]);
+    let script = ["echo glrt-abcDEF_1 glpat-abc"];
+    let mut open = place.payload(2, &script);
+    open.variables = vec![variable("FF_MASK_ALL_DEFAULT_TOKENS", "false")];
+    let recorder = Recorder::with([place.payload(1, &script), open]);
+    run_all(&place, &recorder).await;
+    let (hidden, open) = (recorder.trace(1), recorder.trace(2));
+    assert!(hidden.contains("\nglrt-[MASKED] glpat-[MASKED]\n") && !hidden.contains("feature flags"), "{hidden}");
+    assert!(open.contains("\nglrt-abcDEF_1 glpat-[MASKED]\n"), "{open}");
+    assert!(open.contains("  feature flags: FF_MASK_ALL_DEFAULT_TOKENS:false\n"), "{open}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_of_time() {
     let place = Place::new(&[]);
     let mut script_limit = place.payload(1, &["echo started; sleep 1000"]);

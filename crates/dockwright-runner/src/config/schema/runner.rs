@@ -9,6 +9,8 @@ use super::{
 };
 
 const HOOKS: &str = "in docker jobs it runs in the job's container; the runner itself gets the sources";
+const FLAGS: &str = "jobs see all of them as variables; `FF_TIMESTAMPS`, `FF_MASK_ALL_DEFAULT_TOKENS` and \
+                     `FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY` change something";
 const NO_EXECUTOR: &str = "it is for executors that this version does not have";
 
 /// `[[runners]]`.
@@ -58,7 +60,7 @@ pub static RUNNER: Table = Table::with_flags(
         table("referees", &REFEREES).ignored("metrics of other servers are not collected"),
         table("cache", &CACHE),
         table("artifact", &ARTIFACT).ignored(NOT_DONE),
-        boolean_map("feature_flags").flag().variable("FEATURE_FLAGS").ignored(NOT_DONE),
+        boolean_map("feature_flags").flag().variable("FEATURE_FLAGS").approximated(FLAGS),
         table("monitoring", &MONITORING).ignored("only the time in the queue is measured"),
         boolean("use_slot_cgroups").flag().ignored(NO_EXECUTOR),
         text("slot_cgroup_template").flag().ignored(NO_EXECUTOR),
