@@ -9,7 +9,7 @@ use crate::{
     Phase,
     coordinator::ArtifactUpload,
     executor::{ExecuteError, ExecutorContext, HelperFiles},
-    helper::{HelperRequest, Selection},
+    helper::{ArchiveOptions, Format, HelperRequest, Level, Selection},
     outcome::{self, Failure},
 };
 
@@ -48,7 +48,7 @@ impl Work<'_> {
             }
             attempt += 1;
         }
-        let request = HelperRequest::ExtractZip { directory: self.context.directories.project.clone().into() };
+        let request = HelperRequest::Extract { directory: self.context.directories.project.clone().into() };
         let files = HelperFiles { input: Some(file), output: None };
         Ok(self.executor.run_helper(&self.context, request, files, &self.stops.job).await?)
     }
@@ -84,7 +84,8 @@ impl Work<'_> {
             exclude: expand(&artifact.exclude),
             untracked: artifact.untracked,
         };
-        let request = HelperRequest::Archive { selection, format: artifact.artifact_format };
+        let options = ArchiveOptions::new(format(artifact.artifact_format), self.level("ARTIFACT_COMPRESSION_LEVEL").await);
+        let request = HelperRequest::Archive { selection, options };
         let files = HelperFiles { input: None, output: Some(file.clone()) };
         self.executor.run_helper(&self.context, request, files, &self.stops.job).await?;
         if is_empty(&file).await? {
@@ -98,6 +99,28 @@ impl Work<'_> {
         self.job.runner.coordinator.upload_artifacts(&self.job.access, upload).await?;
         self.context.trace.line(line).await;
         Ok(())
+    }
+
+    /// Reads how hard to compress.
+    pub(super) async fn level(&self, key: &str) -> Level {
+        let word = self.context.variables.text(key);
+        match Level::parse(word) {
+            Some(level) => level,
+            None if word.is_empty() => Level::default(),
+            None => {
+                let text = format!("{key} \"{word}\" is unknown (there are fastest, fast, default, slow, slowest); the default is used");
+                self.context.trace.warning(text).await;
+                Level::default()
+            }
+        }
+    }
+}
+
+fn format(format: ArtifactFormat) -> Format {
+    match format {
+        ArtifactFormat::Zip => Format::Zip,
+        ArtifactFormat::Gzip => Format::Gzip,
+        ArtifactFormat::Raw => Format::Raw,
     }
 }
 

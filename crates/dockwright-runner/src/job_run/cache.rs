@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dockwright_job::{ArtifactFormat, ArtifactWhen, Cache, CachePolicy};
+use dockwright_job::{ArtifactWhen, Cache, CachePolicy};
 use tokio::fs;
 
 use super::Work;
 use crate::{
     Phase,
     executor::{ExecuteError, HelperFiles},
-    helper::{HelperRequest, Selection},
+    helper::{ArchiveOptions, Format, HelperRequest, Selection},
     outcome,
     sources::project_slug,
 };
@@ -49,7 +49,7 @@ impl Work<'_> {
             self.context.trace.warning("Failed to extract cache").await;
             return false;
         }
-        let request = HelperRequest::ExtractZip { directory: self.context.directories.project.clone().into() };
+        let request = HelperRequest::Extract { directory: self.context.directories.project.clone().into() };
         let files = HelperFiles { input: Some(archive), output: None };
         match self.executor.run_helper(&self.context, request, files, &self.stops.job).await {
             Ok(()) => {
@@ -104,7 +104,8 @@ impl Work<'_> {
             exclude: Vec::new(),
             untracked: cache.untracked,
         };
-        let request = HelperRequest::Archive { selection, format: ArtifactFormat::Zip };
+        let options = ArchiveOptions::new(Format::Zip, self.level("CACHE_COMPRESSION_LEVEL").await);
+        let request = HelperRequest::Archive { selection, options };
         let files = HelperFiles { input: None, output: Some(new.clone()) };
         self.executor.run_helper(&self.context, request, files, &self.stops.job).await?;
         if fs::metadata(&new).await.map_err(ExecuteError::file("read", &new))?.len() == 0 {
