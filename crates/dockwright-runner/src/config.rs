@@ -3,6 +3,7 @@
 //! Below are the ways to it from a `config.toml`: its text is read against the table of all keys (`schema`, `check`), what has an effect
 //! is typed (`file`) and decided (`decide`). `encode` and `edit` write, `store` keeps the file on disk.
 
+mod cache;
 mod check;
 pub(crate) mod container_settings;
 pub(crate) mod decide;
@@ -13,12 +14,15 @@ pub mod file;
 mod problem;
 pub(crate) mod restrictions;
 pub mod schema;
+mod secret;
 mod store;
 pub mod system_id;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use dockwright_job::Variable;
+
+use crate::cache::RemoteCache;
 
 pub use self::{
     check::UsedKey,
@@ -29,6 +33,7 @@ pub use self::{
     encode::SKELETON,
     problem::{Problem, Severity},
     restrictions::Restrictions,
+    secret::Secret,
     store::{ConfigStore, LockedConfig, StoreError},
 };
 
@@ -50,6 +55,8 @@ pub struct RunnerConfig {
     pub scratch_dir: PathBuf,
     /// Where `cache:` archives are kept. Created when missing.
     pub cache_dir: PathBuf,
+    /// Where they are shared with other runners.
+    pub remote_cache: Option<Arc<RemoteCache>>,
     /// Weaker than the job's own variables; reaches services too.
     pub environment: Vec<Variable>,
     /// Commands before and after those of every step but `after_script`, in the same shell. Empty for none.
@@ -80,6 +87,7 @@ impl RunnerConfig {
             scratch_dir: builds_dir.join("scratch"),
             builds_dir,
             cache_dir,
+            remote_cache: None,
             environment: Vec::new(),
             pre_build_script: String::new(),
             post_build_script: String::new(),

@@ -9,7 +9,7 @@ use dockwright_job::Variable;
 
 use super::{
     ContainerSettings, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
-    file::{DockerTable, RunnerEntry},
+    file::{CacheTable, DockerTable, RunnerEntry},
     schema::ExecutorName,
 };
 
@@ -40,6 +40,8 @@ pub enum DecideError {
     NoImage,
     #[error("{key} cannot be {value:?}: {expected}")]
     Value { key: &'static str, value: String, expected: &'static str },
+    #[error("the remote cache: {reason}")]
+    Cache { reason: String },
     #[error("read the seccomp profile `{path}`: {reason}")]
     Seccomp { path: String, reason: String },
 }
@@ -61,6 +63,7 @@ impl RunnerEntry {
             builds_dir: or_default(&self.builds_dir, executor, &surroundings.working_directory, "builds"),
             scratch_dir,
             cache_dir: or_default(&self.cache_dir, ExecutorChoice::Shell, &surroundings.working_directory, "cache"),
+            remote_cache: self.cache.as_ref().map(CacheTable::decide).transpose()?.flatten(),
             environment: self.environment.iter().filter_map(|pair| variable(pair)).collect(),
             pre_build_script: self.pre_build_script.clone(),
             post_build_script: self.post_build_script.clone(),
