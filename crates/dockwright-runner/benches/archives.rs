@@ -81,7 +81,7 @@ fn measure(tree: &Path, place: &Path) -> Result<()> {
     for format in ["zip", "tar_zstd"] {
         let request = serde_json::json!({ "archive": {
             "selection": { "directory": parent, "paths": [base.to_string_lossy()], "exclude": [], "untracked": false },
-            "options": { "format": format, "level": "default", "fingerprint": false, "unless": null },
+            "options": { "format": format, "level": "default", "fingerprint": false, "unless": null, "statement": null },
         }});
         let used = timed(|| helper(&request, None, Some(&archive)))?;
         let ratio = fs::metadata(&archive)?.len() as f64 / bytes;

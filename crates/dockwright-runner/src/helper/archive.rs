@@ -10,6 +10,7 @@ mod block;
 pub(crate) mod fingerprint;
 mod level;
 mod plan;
+mod statement;
 mod tar_zstd;
 mod zip;
 
@@ -18,8 +19,8 @@ use std::{fs::File, io, io::Write};
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::level::Level;
 use self::plan::Plan;
+pub(crate) use self::{level::Level, statement::Statement};
 use super::{HelperError, Selection};
 
 /// What is written instead of an archive when nothing has changed.
@@ -46,12 +47,14 @@ pub(crate) struct ArchiveOptions {
     pub(crate) fingerprint: bool,
     /// Write [`UNCHANGED`] if the selection still has this fingerprint.
     pub(crate) unless: Option<String>,
+    /// Add a statement of what is in the archive.
+    pub(crate) statement: Option<Statement>,
 }
 
 impl ArchiveOptions {
     /// An archive that nothing is compared with.
     pub(crate) fn new(format: Format, level: Level) -> Self {
-        Self { format, level, fingerprint: false, unless: None }
+        Self { format, level, fingerprint: false, unless: None, statement: None }
     }
 }
 
@@ -66,11 +69,14 @@ pub(super) fn write(
     if entries.is_empty() {
         return Ok(());
     }
-    let plan = Plan::new(selection, &entries, log)?;
+    let mut plan = Plan::new(selection, &entries, log)?;
     let fingerprint = if options.fingerprint { fingerprint::of(&plan, options) } else { None };
     if fingerprint.is_some() && fingerprint == options.unless {
         let _ = writeln!(log, "Archive is up to date!");
         return output.write_all(UNCHANGED).map_err(HelperError::WriteArchive);
+    }
+    if let Some(statement) = &options.statement {
+        statement.add_to(&mut plan)?;
     }
     let comment = fingerprint.map(|fingerprint| fingerprint::mark(&fingerprint)).unwrap_or_default();
     match options.format {

@@ -27,7 +27,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    archive::{ArchiveOptions, Format, Level, UNCHANGED, fingerprint},
+    archive::{ArchiveOptions, Format, Level, Statement, UNCHANGED, fingerprint},
     select::Selection,
 };
 

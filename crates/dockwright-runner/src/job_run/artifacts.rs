@@ -4,12 +4,12 @@ use std::path::Path;
 
 use dockwright_job::{Artifact, ArtifactFormat, Dependency};
 
-use super::{Work, cache::applies};
+use super::{Work, cache::applies, provenance};
 use crate::{
     Phase,
     coordinator::ArtifactUpload,
     executor::{ExecuteError, ExecutorContext, HelperFiles},
-    helper::{ArchiveOptions, Format, HelperRequest, Level, Selection},
+    helper::{ArchiveOptions, Format, HelperRequest, Level, Selection, Statement},
     outcome::{self, Failure},
 };
 
@@ -84,7 +84,10 @@ impl Work<'_> {
             exclude: expand(&artifact.exclude),
             untracked: artifact.untracked,
         };
-        let options = ArchiveOptions::new(format(artifact.artifact_format), self.level("ARTIFACT_COMPRESSION_LEVEL").await);
+        let options = ArchiveOptions {
+            statement: self.statement(&artifact),
+            ..ArchiveOptions::new(format(artifact.artifact_format), self.level("ARTIFACT_COMPRESSION_LEVEL").await)
+        };
         let request = HelperRequest::Archive { selection, options };
         let files = HelperFiles { input: None, output: Some(file.clone()) };
         self.executor.run_helper(&self.context, request, files, &self.stops.job).await?;
@@ -99,6 +102,17 @@ impl Work<'_> {
         self.job.runner.coordinator.upload_artifacts(&self.job.access, upload).await?;
         self.context.trace.line(line).await;
         Ok(())
+    }
+
+    /// Archives say where they come from if the job wants it.
+    fn statement(&self, artifact: &Artifact) -> Option<Statement> {
+        let is_wanted = self.context.variables.is_true("RUNNER_GENERATE_ARTIFACTS_METADATA") == Some(true);
+        if !is_wanted || artifact.artifact_format != ArtifactFormat::Zip {
+            return None;
+        }
+        let file = file_name(artifact, &self.context.variables.expand(&artifact.name));
+        let name = format!("{}-metadata.json", file.trim_end_matches(".zip").replace('/', "_"));
+        Some(Statement { name, body: provenance::body(&self.context, self.kind) })
     }
 
     /// Reads how hard to compress.

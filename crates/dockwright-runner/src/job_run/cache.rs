@@ -153,6 +153,7 @@ impl Work<'_> {
             level: self.level("CACHE_COMPRESSION_LEVEL").await,
             fingerprint: true,
             unless: self.known_fingerprint(key, &archive).await,
+            statement: None,
         };
         let request = HelperRequest::Archive { selection, options };
         let files = HelperFiles { input: None, output: Some(new.clone()) };

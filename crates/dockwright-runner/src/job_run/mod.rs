@@ -12,6 +12,7 @@
 
 mod artifacts;
 mod cache;
+mod provenance;
 mod setup;
 mod stop;
 

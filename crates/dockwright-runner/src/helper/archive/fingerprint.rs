@@ -41,7 +41,7 @@ pub(super) fn of(plan: &Plan, options: &ArchiveOptions) -> Option<String> {
         hash.update(entry.name.as_os_str().as_bytes());
         hash.update(format!("\0{:o}\0", entry.mode));
         match &entry.kind {
-            Kind::Directory => {}
+            Kind::Directory | Kind::Made { .. } => {}
             Kind::Link { target } => hash.update(target.as_os_str().as_bytes()),
             Kind::File => {
                 if u64::try_from(entry.modified_secs).is_ok_and(|modified| modified >= settled) {

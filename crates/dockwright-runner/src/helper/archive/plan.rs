@@ -33,8 +33,14 @@ pub(super) struct Entry {
 
 pub(super) enum Kind {
     Directory,
-    Link { target: PathBuf },
+    Link {
+        target: PathBuf,
+    },
     File,
+    /// Not on the disk.
+    Made {
+        content: Vec<u8>,
+    },
 }
 
 impl Plan {

@@ -59,6 +59,10 @@ fn append(tar: &mut tar::Builder<impl Write>, entry: &Entry) -> Result<(), Helpe
                 Err(_) => tar.append_link(&mut header, &entry.name, target).map_err(HelperError::WriteArchive),
             }
         }
+        Kind::Made { content } => {
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, &entry.name, content.as_slice()).map_err(HelperError::WriteArchive)
+        }
         Kind::File => {
             let file = match File::open(&entry.path) {
                 Ok(file) => file,

@@ -97,10 +97,11 @@ impl Zip<'_> {
         }
     }
 
-    /// Writes a directory or a link, whose content is its target.
+    /// Writes what is not read from a file: a directory, a link, whose content is its target, or a text.
     fn entry(&mut self, entry: &Entry) -> Result<(), HelperError> {
         let content = match &entry.kind {
             Kind::Link { target } => target.as_os_str().as_bytes(),
+            Kind::Made { content } => content,
             _ => &[],
         };
         let mut record = self.record(entry, 0, STORED);
@@ -215,7 +216,7 @@ impl Zip<'_> {
         header.extend(length(&extra).to_le_bytes());
         // Neither comment, other disks, nor internal attributes.
         header.extend([0; 6]);
-        header.extend((entry.mode << 16 | dos).to_le_bytes());
+        header.extend(((entry.mode << 16) | dos).to_le_bytes());
         header.extend(low(record.offset).to_le_bytes());
         header.extend(&record.name);
         header.extend(extra);
@@ -294,11 +295,11 @@ fn length(bytes: &[u8]) -> u16 {
 
 /// Zip keeps local times of two seconds' precision; UTC is as good as any zone. Readers on Unix take the exact time beside it.
 fn dos_time(seconds: i64) -> (u16, u16) {
-    const FIRST: (u16, u16) = (1 << 5 | 1, 0);
+    const FIRST: (u16, u16) = ((1 << 5) | 1, 0);
     let Ok(timestamp) = Timestamp::from_second(seconds) else { return FIRST };
     let time = timestamp.to_zoned_datetime(TimeZone::UTC);
     let Ok(years) = u16::try_from(time.year() - 1980) else { return FIRST };
     let part = |value: i8| u16::try_from(value).unwrap_or_default();
-    let date = years.min(127) << 9 | part(time.month()) << 5 | part(time.day());
-    (date, part(time.hour()) << 11 | part(time.minute()) << 5 | part(time.second()) / 2)
+    let date = (years.min(127) << 9) | (part(time.month()) << 5) | part(time.day());
+    (date, (part(time.hour()) << 11) | (part(time.minute()) << 5) | (part(time.second()) / 2))
 }
