@@ -102,7 +102,9 @@ impl RemoteCache {
         let path = self.settings.path.trim_matches('/');
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let text = format!("{prefix}{runner}project/{project}/{key}");
-        ObjectName { path: ObjectPath::from_iter(text.split('/')), address: format!("{}/{text}", self.address) }
+        // As it is, unless it holds what no name may: the library's own names have some characters encoded that keys may hold.
+        let path = ObjectPath::parse(&text).unwrap_or_else(|_| ObjectPath::from_iter(text.split('/')));
+        ObjectName { path, address: format!("{}/{text}", self.address) }
     }
 
     /// Returns the size from which on archives are not stored.

@@ -9,6 +9,8 @@ fn name(settings: CacheSettings, key: &str) -> String {
 #[test]
 fn names_are_those_of_gitlab_runner() {
     assert_eq!(name(CacheSettings::default(), "k-protected"), "runner/abc/project/7/k-protected");
+    assert_eq!(name(CacheSettings::default(), "a#1~{b} %"), "runner/abc/project/7/a#1~{b} %");
+    assert_eq!(name(CacheSettings::default(), "tab\t"), "runner/abc/project/7/tab%09");
     let shared = CacheSettings { is_shared: true, path: "a/b/".to_owned(), ..CacheSettings::default() };
     assert_eq!(name(shared, "job/main"), "a/b/project/7/job/main");
 }

@@ -219,3 +219,22 @@ fn what_has_not_changed_is_not_archived_again() {
     fs::write(project.root.path().join("kept/b"), "c").expect("a file");
     assert_ne!(again(known), UNCHANGED);
 }
+
+#[test]
+fn nothing_is_written_through_a_link_of_the_same_archive() {
+    let outside = tempfile::tempdir().expect("a temporary directory");
+    let mut tar = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).expect("an encoder"));
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "out", outside.path()).expect("a link");
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "out/file", &b"evil"[..]).expect("a file");
+    let archive = tar.into_inner().and_then(zstd::Encoder::finish).expect("an archive");
+    let to = Project::new(&[]);
+    let error = to.extract(&archive).expect_err("`out` cannot be both");
+    assert!(matches!(error, HelperError::File { action: "replace", .. }), "{error:?}");
+    assert_eq!(fs::read_dir(outside.path()).expect("it is there").count(), 0);
+}

@@ -73,11 +73,11 @@ async fn trace_of(config: RunnerConfig, payload: JobPayload) -> String {
 async fn check_bucket(cache: &CacheSettings, bytes: u64) {
     let place = Place::new(&[]);
     let script = format!("mkdir kept; echo one > kept/a; head -c {bytes} /dev/urandom > kept/b; touch -d '1 hour ago' kept/*");
-    let fill = with_cache(place.payload(1, &[&script]), "branch/main 1");
+    let fill = with_cache(place.payload(1, &[&script]), "branch/main #1");
     let first = trace_of(machine(&place, "one", cache.clone()), fill).await;
-    assert!(first.contains("Checking cache for branch/main 1...\nWARNING: Cache file does not exist\n"), "{first}");
+    assert!(first.contains("Checking cache for branch/main #1...\nWARNING: Cache file does not exist\n"), "{first}");
     assert!(first.contains("\nCreated cache\n"), "{first}");
-    let read = with_cache(place.payload(2, &["cat kept/a; wc -c < kept/b"]), "branch/main 1");
+    let read = with_cache(place.payload(2, &["cat kept/a; wc -c < kept/b"]), "branch/main #1");
     let second = trace_of(machine(&place, "two", cache.clone()), read.clone()).await;
     assert!(second.contains("Downloading cache from ") && second.contains(&format!("\none\n{bytes}\n")), "{second}");
     let third = trace_of(machine(&place, "two", cache.clone()), read).await;
@@ -92,7 +92,7 @@ async fn machines_share_a_cache_through_s3() {
     check_bucket(&cache, LARGE).await;
     let bucket = server.bucket();
     let names: Vec<&String> = bucket.objects.keys().collect();
-    assert_eq!(names, ["/bucket/ci/runner/local/project/1/branch/main%201"]);
+    assert_eq!(names, ["/bucket/ci/runner/local/project/1/branch/main%20%231"]);
     let refused: Vec<&String> = bucket.log.iter().filter(|line| line.ends_with(" 403")).collect();
     assert!(refused.is_empty(), "{refused:?}");
     assert!(bucket.log.iter().any(|line| line.contains("partNumber=3")), "large archives go in parts: {:?}", bucket.log);
