@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    path::Path,
+    path::{self, Path, PathBuf},
     process::{Command, ExitCode},
 };
 
@@ -36,6 +36,11 @@ enum Part {
     Language,
     /// How soon a queued job has run.
     Coordinator,
+    /// Packing and unpacking artifacts and caches, beside Info-ZIP and what the machine can do.
+    Archives {
+        /// Directories to use in place of the generated ones.
+        trees: Vec<PathBuf>,
+    },
 }
 
 /// How often the bench of the engine measures each thing.
@@ -74,6 +79,10 @@ fn run(chore: Chore) -> Result<()> {
             bench("dockwright", "list", &[])
         }
         Part::Coordinator => bench_coordinator(),
+        Part::Archives { trees } => {
+            let trees: Vec<String> = trees.iter().map(|tree| Ok(path::absolute(tree)?.display().to_string())).collect::<Result<_>>()?;
+            bench("dockwright-runner", "archives", &trees)
+        }
     }
 }
 

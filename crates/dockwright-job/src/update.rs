@@ -25,7 +25,7 @@ pub enum FailureReason {
     RunnerConfigurationError,
     RunnerExternalDependencyFailure,
     RunnerInterrupted,
-    /// Artifacts that a job needs are not there; the coordinator says so.
+    /// Artifacts that a job needs are not there, or have expired; the coordinator says so.
     MissingDependencyFailure,
     /// Internal to the runner: the coordinator already knows.
     JobCanceled,

@@ -47,7 +47,7 @@ pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
 pub use explain::{ClauseTrace, Explanation, Origin, PolicyTrace, RuleTrace, VariableOrigin, explain, variables_of};
 pub use glob::matching_paths;
-pub use keyword::coverage::Coverage;
+pub use keyword::{coverage::Coverage, duration::parse as parse_duration};
 pub use loader::{Component, ComponentAddress, LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
 pub use merged::Merged;
 pub use pipeline::{

@@ -3,6 +3,7 @@
 //! Below are the ways to it from a `config.toml`: its text is read against the table of all keys (`schema`, `check`), what has an effect
 //! is typed (`file`) and decided (`decide`). `encode` and `edit` write, `store` keeps the file on disk.
 
+mod cache;
 mod check;
 pub(crate) mod container_settings;
 mod custom;
@@ -14,6 +15,7 @@ pub mod file;
 mod problem;
 pub(crate) mod restrictions;
 pub mod schema;
+mod secret;
 mod store;
 pub mod system_id;
 
@@ -21,7 +23,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use dockwright_job::Variable;
 
-use crate::api::TlsFiles;
+use crate::{api::TlsFiles, cache::RemoteCache};
 
 pub use self::{
     check::UsedKey,
@@ -33,6 +35,7 @@ pub use self::{
     encode::SKELETON,
     problem::{Problem, Severity},
     restrictions::Restrictions,
+    secret::Secret,
     store::{ConfigStore, LockedConfig, StoreError},
 };
 
@@ -54,6 +57,8 @@ pub struct RunnerConfig {
     pub scratch_dir: PathBuf,
     /// Where `cache:` archives are kept. Created when missing.
     pub cache_dir: PathBuf,
+    /// Where they are shared with other runners.
+    pub remote_cache: Option<Arc<RemoteCache>>,
     /// Weaker than the job's own variables; reaches services too.
     pub environment: Vec<Variable>,
     /// Feature flags by name; they win over variables of the job.
@@ -95,6 +100,7 @@ impl RunnerConfig {
             scratch_dir: builds_dir.join("scratch"),
             builds_dir,
             cache_dir,
+            remote_cache: None,
             environment: Vec::new(),
             feature_flags: BTreeMap::new(),
             pre_build_script: String::new(),

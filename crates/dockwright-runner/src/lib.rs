@@ -8,6 +8,7 @@
 //! There is no YAML here, no scheduling, and no knowledge of the embedded engine.
 
 pub mod api;
+pub mod cache;
 pub mod config;
 pub mod coordinator;
 mod dispatcher;

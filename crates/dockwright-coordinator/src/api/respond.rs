@@ -65,6 +65,7 @@ impl From<ServerError> for Failure {
                 Self::new(StatusCode::FORBIDDEN, format!("403 Forbidden - {error}")).with_header("job-status", *status)
             }
             ServerError::Invalid { .. } | ServerError::Configuration(_) | ServerError::Dotenv(_) => Self::bad_request(error.to_string()),
+            ServerError::ArtifactsExpired { .. } => Self::new(StatusCode::GONE, error.to_string()),
             ServerError::TraceGap { stored } => Self::plain(StatusCode::RANGE_NOT_SATISFIABLE).with_header("range", format!("0-{stored}")),
             ServerError::TraceDiffers => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),
             ServerError::Database(_)

@@ -240,6 +240,7 @@ impl Api {
                 let (_, path) = self.blocking(move |server| server.archive(id)).await?;
                 Ok(respond::file("application/zip", &path).await?)
             }
+            (&Method::POST, ["artifacts", "keep"]) => act(Server::keep_artifacts, StatusCode::OK).await,
             (&Method::POST, ["cancel"]) => act(Server::cancel_job, StatusCode::CREATED).await,
             (&Method::POST, ["retry"]) => act(Server::retry_job, StatusCode::CREATED).await,
             (&Method::POST, ["play"]) => act(Server::play_job, StatusCode::OK).await,
@@ -356,6 +357,7 @@ fn job_json(server: &Server, job: &JobRecord, pipeline: &PipelineRecord) -> Resu
         "pipeline": pipeline_json(pipeline),
         "runner": job.runner_id.map(|id| json!({ "id": id })),
         "artifacts": artifacts.iter().map(artifact).collect::<Vec<_>>(),
+        "artifacts_expire_at": artifacts.iter().find_map(|artifact| artifact.expires_at.as_deref()),
         "artifacts_file": archive.map(|archive| json!({ "filename": archive.filename, "size": archive.size })),
     }))
 }

@@ -7,13 +7,14 @@ use dockwright_job::{
 };
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     Api, header_text, multipart, personal_token,
     respond::{self, Failure, Response, body, json, json_body},
 };
-use crate::server::{ArtifactRecord, JobUpdateRequest, Server, ServerError, Standing};
+use crate::server::{ArtifactRecord, JobUpdateRequest, Server, ServerError, Standing, expires_at};
 
 /// How long a request for a job is held.
 const HOLD: Duration = Duration::from_secs(50);
@@ -150,6 +151,7 @@ impl Api {
         let find = |key: &str| query.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
         let boundary = multipart::boundary(header_text(request.headers(), "content-type"));
         let boundary = boundary.ok_or_else(|| Failure::bad_request("a multipart form is expected"))?;
+        let expires_at = expires_at(&find("expire_in").unwrap_or_default(), Timestamp::now())?;
         let (job, file) = self
             .blocking(move |server| {
                 let (job, _) = server.running_job(id, &token)?;
@@ -160,6 +162,8 @@ impl Api {
         let stored = match received {
             Ok(received) => {
                 let artifact = ArtifactRecord {
+                    expires_at,
+                    is_erased: false,
                     kind: find("artifact_type").unwrap_or_else(|| "archive".to_owned()),
                     format: find("artifact_format").unwrap_or_else(|| "zip".to_owned()),
                     filename: received.filename,

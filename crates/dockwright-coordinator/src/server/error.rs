@@ -18,6 +18,9 @@ pub enum ServerError {
     JobOver { status: &'static str },
     #[error("{reason}")]
     Invalid { reason: String },
+    /// A job needs artifacts that are no longer there.
+    #[error("the artifacts of job `{job}` have expired")]
+    ArtifactsExpired { job: String },
     /// The trace cannot go on where the runner wants to.
     #[error("the trace has {stored} bytes")]
     TraceGap { stored: u64 },

@@ -83,15 +83,15 @@ impl Server {
         let mut book = self.book();
         let transaction = database::begin(&mut book.connection)?;
         transaction.execute(
-            "INSERT OR REPLACE INTO artifacts (job_id, type, filename, format, size) VALUES (?, ?, ?, ?, ?)",
-            params![job.id.0, artifact.kind, artifact.filename, artifact.format, artifact.size],
+            "INSERT OR REPLACE INTO artifacts (job_id, type, filename, format, size, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+            params![job.id.0, artifact.kind, artifact.filename, artifact.format, artifact.size, artifact.expires_at],
         )?;
         Ok(transaction.commit()?)
     }
 
     /// Returns the files that a job left.
     pub fn artifacts(&self, id: JobId) -> Result<Vec<ArtifactRecord>, ServerError> {
-        ArtifactRecord::list(&self.book().connection, "WHERE job_id = ? ORDER BY type", params![id.0])
+        ArtifactRecord::list(&self.book().connection, "WHERE job_id = ? AND NOT is_erased ORDER BY type", params![id.0])
     }
 
     /// Returns a job's archive and where it is.

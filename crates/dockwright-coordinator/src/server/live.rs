@@ -126,6 +126,7 @@ impl Live {
             let Some(source) = source else { continue };
             for artifact in ArtifactRecord::list(connection, "WHERE job_id = ?", params![id.0])? {
                 match artifact.kind.as_str() {
+                    "archive" if artifact.is_erased => return Err(ServerError::ArtifactsExpired { job: source.name }),
                     "archive" => dependencies.push(dependency(&source, artifact)),
                     "dotenv" => variables.extend(read_dotenv(jobs, id)?),
                     _ => {}

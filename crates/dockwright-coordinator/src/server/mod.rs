@@ -13,6 +13,7 @@
 mod control;
 mod database;
 mod error;
+mod expiry;
 mod files;
 mod live;
 mod queue;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 
 pub use control::{NewPipeline, Push};
 pub use error::ServerError;
+pub(crate) use expiry::expires_at;
 pub use queue::{JobUpdateRequest, Standing};
 pub(crate) use record::seconds_since;
 pub use record::{ArtifactRecord, JobRecord, PipelineRecord, ProjectRecord, RunnerRecord};

@@ -66,8 +66,12 @@ impl Server {
             let mut stepped = Live { pipeline: live.pipeline.clone(), facts: live.facts.clone(), state, latest };
             if let Err(error) = &payload {
                 tracing::error!(job = %job.id, %error, "the payload of a job cannot be made");
-                let failed = Outcome::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None };
-                transaction.execute("UPDATE jobs SET failure_reason = 'runner_system_failure' WHERE id = ?", params![job.id.0])?;
+                let reason = match error {
+                    ServerError::ArtifactsExpired { .. } => FailureReason::MissingDependencyFailure,
+                    _ => FailureReason::RunnerSystemFailure,
+                };
+                let failed = Outcome::Failed { reason, exit_code: None };
+                transaction.execute("UPDATE jobs SET failure_reason = ? WHERE id = ?", params![reason.as_str(), job.id.0])?;
                 (stepped.state, stepped.latest) = stepped.step(&transaction, Event::Ended(job.position, failed))?;
             }
             transaction.commit()?;
@@ -142,9 +146,11 @@ impl Server {
         Ok(())
     }
 
-    /// Starts delayed jobs that are due, takes jobs back from runners that did not confirm them, and ends jobs whose runners have fallen silent. Called every few seconds.
+    /// Starts delayed jobs that are due, takes jobs back from runners that did not confirm them, and ends jobs whose runners have fallen silent. Erases artifacts
+    /// that have expired. Called every few seconds.
     pub fn tidy(&self) -> Result<(), ServerError> {
         self.start_due(Timestamp::now())?;
+        self.erase_expired(Timestamp::now())?;
         self.tidy_at(Instant::now())
     }
 
@@ -307,6 +313,40 @@ mod tests {
         let (ended, pipeline) = server.project_job(1, job.id).expect("a job");
         assert_eq!((ended.status, ended.failure_reason.as_deref()), (JobStatus::Failed, Some("runner_system_failure")));
         assert_eq!(pipeline.status, "failed");
+    }
+
+    #[test]
+    fn a_job_that_needs_expired_artifacts_fails() {
+        let root = TempDir::new().expect("a temporary directory");
+        let configuration = "stages: [a, b]\nfirst: {stage: a, script: x, artifacts: {paths: [x]}}\nkept: {stage: a, script: x, artifacts: {paths: [x]}}\n\
+                             second: {stage: b, script: x, needs: [first]}\nthird: {stage: b, script: x, needs: [kept]}\n";
+        let (server, runner) = with_configuration(root.path(), configuration);
+        for _ in 0..2 {
+            let job = server.take_job(&runner, &details()).expect("an answer").expect("a job");
+            let (record, _) = server.running_job(job.id, job.token.expose()).expect("it runs");
+            let file = server.upload_file(job.id).expect("a place");
+            std::fs::write(&file, "zip").expect("a file");
+            let expires_at = crate::server::expires_at("1 hour", Timestamp::now()).expect("a duration");
+            let text = |text: &str| text.to_owned();
+            let (kind, filename, format) = (text("archive"), text("artifacts.zip"), text("zip"));
+            let artifact = crate::server::ArtifactRecord { kind, filename, format, size: 3, expires_at, is_erased: false };
+            server.store_artifact(&record, &file, &artifact).expect("stored");
+            server.update_job(job.id, job.token.expose(), &report(JobState::Success)).expect("ended");
+            if job.job_info.name == "kept" {
+                server.keep_artifacts(&record).expect("kept");
+            }
+        }
+        let (first, kept) = (JobId(1), JobId(2));
+        server.erase_expired(Timestamp::now()).expect("nothing to do");
+        let (_, path) = server.archive(first).expect("it is there");
+        server.erase_expired(Timestamp::now() + jiff::SignedDuration::from_mins(61)).expect("erased");
+        assert!(!path.exists());
+        assert!(matches!(server.archive(first), Err(ServerError::NotFound { what: "artifact" })));
+        assert!(server.archive(kept).expect("it was kept").1.exists());
+        let third = server.take_job(&runner, &details()).expect("an answer").expect("a job");
+        assert_eq!(third.job_info.name, "third");
+        let (second, _) = server.project_job(1, JobId(3)).expect("a job");
+        assert_eq!((second.status, second.failure_reason.as_deref()), (JobStatus::Failed, Some("missing_dependency_failure")));
     }
 
     #[test]

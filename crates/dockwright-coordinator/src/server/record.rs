@@ -90,6 +90,10 @@ pub struct ArtifactRecord {
     pub filename: String,
     pub format: String,
     pub size: u64,
+    /// When it is erased; `None` for never.
+    pub expires_at: Option<String>,
+    /// The file is gone.
+    pub is_erased: bool,
 }
 
 /// Tags and the like, which hold no line ends.
@@ -190,7 +194,14 @@ fn runner(row: &Row<'_>) -> rusqlite::Result<RunnerRecord> {
 }
 
 fn artifact(row: &Row<'_>) -> rusqlite::Result<ArtifactRecord> {
-    Ok(ArtifactRecord { kind: row.get("type")?, filename: row.get("filename")?, format: row.get("format")?, size: row.get("size")? })
+    Ok(ArtifactRecord {
+        kind: row.get("type")?,
+        filename: row.get("filename")?,
+        format: row.get("format")?,
+        size: row.get("size")?,
+        expires_at: row.get("expires_at")?,
+        is_erased: row.get("is_erased")?,
+    })
 }
 
 /// A table whose rows are read the same way everywhere.

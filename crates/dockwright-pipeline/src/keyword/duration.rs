@@ -33,7 +33,7 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<u64
 }
 
 /// Returns the seconds of a duration; zero and unknown words are none.
-pub(crate) fn parse(text: &str) -> Option<u64> {
+pub fn parse(text: &str) -> Option<u64> {
     let text = text.to_lowercase();
     let secs = if text.contains(':') { clock(text.trim())? } else { words(&text)? };
     (secs > 0).then_some(secs)

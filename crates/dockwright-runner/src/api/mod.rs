@@ -35,6 +35,11 @@ pub use server::{ServerSettings, TlsFiles};
 
 use transport::Transport;
 
+/// Makes TLS settings with the machine's own authorities, for other servers than the coordinator.
+pub(crate) fn tls_client_config() -> Result<rustls::ClientConfig, SetupError> {
+    tls::client_config(&TlsFiles::default())
+}
+
 /// Talks to one server.
 #[derive(Debug)]
 pub struct Client {

@@ -12,7 +12,7 @@ use crate::api::TlsFiles;
 
 use super::{
     ContainerSettings, CustomConfig, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
-    file::{DockerTable, RunnerEntry},
+    file::{CacheTable, DockerTable, RunnerEntry},
     schema::ExecutorName,
 };
 
@@ -45,6 +45,8 @@ pub enum DecideError {
     NoRunProgram,
     #[error("{key} cannot be {value:?}: {expected}")]
     Value { key: &'static str, value: String, expected: &'static str },
+    #[error("the remote cache: {reason}")]
+    Cache { reason: String },
     #[error("read the seccomp profile `{path}`: {reason}")]
     Seccomp { path: String, reason: String },
 }
@@ -66,6 +68,7 @@ impl RunnerEntry {
             builds_dir: or_default(&self.builds_dir, executor, &surroundings.working_directory, "builds"),
             scratch_dir,
             cache_dir: or_default(&self.cache_dir, ExecutorChoice::Shell, &surroundings.working_directory, "cache"),
+            remote_cache: self.cache.as_ref().map(CacheTable::decide).transpose()?.flatten(),
             environment: self.environment.iter().filter_map(|pair| variable(pair)).collect(),
             feature_flags: self.feature_flags.clone(),
             pre_build_script: self.pre_build_script.clone(),

@@ -11,6 +11,7 @@ use super::{
     custom::CustomTable,
     duration::GoDuration,
     problem::Problem,
+    secret::Secret,
 };
 
 /// The whole file.
@@ -83,6 +84,68 @@ pub struct RunnerEntry {
     pub clone_url: String,
     pub docker: Option<DockerTable>,
     pub custom: Option<CustomTable>,
+    pub cache: Option<CacheTable>,
+}
+
+/// `[runners.cache]`, whose keys are in another case.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CacheTable {
+    /// `s3`, `gcs` or `azure`; empty keeps caches on this machine only.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    pub path: String,
+    pub shared: bool,
+    /// Bytes; 0 does not limit them.
+    pub max_uploaded_archive_size: i64,
+    #[serde(rename = "s3")]
+    pub s3: S3Table,
+    #[serde(rename = "gcs")]
+    pub gcs: GcsTable,
+    #[serde(rename = "azure")]
+    pub azure: AzureTable,
+}
+
+/// `[runners.cache.s3]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct S3Table {
+    pub server_address: String,
+    pub access_key: Secret,
+    pub secret_key: Secret,
+    pub session_token: Secret,
+    pub bucket_name: String,
+    pub bucket_location: String,
+    pub insecure: bool,
+    pub authentication_type: String,
+    pub server_side_encryption: String,
+    #[serde(rename = "ServerSideEncryptionKeyID")]
+    pub server_side_encryption_key_id: String,
+    pub dual_stack: Option<bool>,
+    pub path_style: Option<bool>,
+    pub accelerate: bool,
+}
+
+/// `[runners.cache.gcs]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct GcsTable {
+    #[serde(rename = "AccessID")]
+    pub access_id: String,
+    pub private_key: Secret,
+    pub credentials_file: String,
+    pub bucket_name: String,
+    pub universe_domain: String,
+}
+
+/// `[runners.cache.azure]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct AzureTable {
+    pub account_name: String,
+    pub account_key: Secret,
+    pub container_name: String,
+    pub storage_domain: String,
 }
 
 /// `[runners.docker]`.

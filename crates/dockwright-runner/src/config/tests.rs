@@ -480,3 +480,31 @@ fn the_reference_page_has_every_key_with_its_class() {
     }
     expect_test::expect_file![concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/config-toml.md")].assert_eq(&page);
 }
+
+#[test]
+fn caches_are_decided() {
+    let decide = |text: &str| {
+        let text = format!("[[runners]]\nname = \"r\"\nurl = \"https://g\"\ntoken = \"t\"\nexecutor = \"shell\"\n[runners.cache]\n{text}");
+        let loaded = LoadedConfig::read(&text, |_| None);
+        assert!(loaded.is_valid(), "{:?}", loaded.problems);
+        let surroundings = Surroundings {
+            system_id: String::new(),
+            version: String::new(),
+            revision: String::new(),
+            working_directory: "/".into(),
+            helper_binary: "/bin/true".into(),
+        };
+        let config = loaded.file.runners[0].decide(&surroundings, "/scratch".into());
+        config.map(|config| config.remote_cache.is_some()).map_err(|error| error.to_string())
+    };
+    let bucket = "[runners.cache.s3]\nBucketName = \"b\"\nAccessKey = \"a\"\nSecretKey = \"s\"\n";
+    assert_eq!(decide("[runners.cache.s3]\n"), Ok(false));
+    assert_eq!(decide(&format!("Type = \"s3\"\nShared = true\n{bucket}")), Ok(true));
+    assert_eq!(decide(&format!("Type = \"s3\"\n{bucket}ServerSideEncryption = \"KMS\"\nServerSideEncryptionKeyID = \"k\"\n")), Ok(true));
+    let error = |text: &str| decide(text).expect_err("the settings are wrong");
+    assert_eq!(error("Type = \"ftp\"\n"), "runners.cache.Type cannot be \"ftp\": there are s3, gcs and azure");
+    assert_eq!(error("Type = \"s3\"\n"), "the remote cache: [runners.cache.s3]: `BucketName` is missing");
+    assert_eq!(error("Type = \"azure\"\n"), "the remote cache: [runners.cache.azure]: `AccountName` is missing");
+    let sse = format!("Type = \"s3\"\n{bucket}ServerSideEncryption = \"no\"\n");
+    assert_eq!(error(&sse), "runners.cache.s3.ServerSideEncryption cannot be \"no\": there are S3, KMS and DSSE-KMS");
+}

@@ -8,7 +8,7 @@ mod keeper;
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::PathBuf,
 };
 
@@ -20,7 +20,7 @@ use self::keeper::Keeper;
 use super::{ExecuteError, ExecutorContext, HelperFiles};
 use crate::{
     EngineLease,
-    helper::{self, HelperRequest, keeper::Report},
+    helper::{self, HelperRequest, Input, keeper::Report},
     trace::Stream,
 };
 
@@ -134,15 +134,15 @@ fn shell_program() -> &'static str {
 pub(super) async fn run_helper(context: &ExecutorContext, request: HelperRequest, files: HelperFiles) -> Result<(), ExecuteError> {
     let mut log = context.trace.blocking_writer(Stream::Stderr);
     let work = move || -> Result<(), ExecuteError> {
-        let mut input: Box<dyn Read> = match &files.input {
-            Some(path) => Box::new(File::open(path).map_err(ExecuteError::file("open", path))?),
-            None => Box::new(io::empty()),
+        let input = match &files.input {
+            Some(path) => Input::File(File::open(path).map_err(ExecuteError::file("open", path))?),
+            None => Input::Nothing,
         };
         let mut output: Box<dyn Write> = match &files.output {
             Some(path) => Box::new(File::create(path).map_err(ExecuteError::file("create", path))?),
             None => Box::new(io::sink()),
         };
-        Ok(helper::run(&request, &mut input, &mut output, &mut log)?)
+        Ok(helper::run(&request, input, &mut output, &mut log)?)
     };
     tokio::task::spawn_blocking(work).await.map_err(|error| ExecuteError::Helper { reason: error.to_string() })?
 }

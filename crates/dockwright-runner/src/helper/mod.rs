@@ -24,10 +24,12 @@ use std::{
     process::ExitCode,
 };
 
-use dockwright_job::ArtifactFormat;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::select::Selection;
+pub(crate) use self::{
+    archive::{ArchiveOptions, Format, Level, Statement, UNCHANGED, fingerprint},
+    select::Selection,
+};
 
 /// A request line is no longer than this.
 const REQUEST_LIMIT_BYTES: u64 = 1024 * 1024;
@@ -41,9 +43,9 @@ pub(crate) enum HelperRequest {
     /// Unpacks a tar archive from the input into a directory, writable for everybody.
     ExtractTar { directory: PathBuf },
     /// Writes an archive of selected files to the output; nothing at all when no file was selected.
-    Archive { selection: Selection, format: ArtifactFormat },
-    /// Unpacks a zip archive from the input.
-    ExtractZip { directory: PathBuf },
+    Archive { selection: Selection, options: ArchiveOptions },
+    /// Unpacks a zip archive, or a tar with zstd, from the input.
+    Extract { directory: PathBuf },
     /// Removes files and directories, as far as they exist.
     Remove { paths: Vec<PathBuf> },
 }
@@ -77,6 +79,24 @@ impl HelperError {
     }
 }
 
+/// Where an operation's data comes from.
+pub(crate) enum Input<'a> {
+    Nothing,
+    /// Need not be copied for what reads here and there.
+    File(fs::File),
+    Stream(&'a mut dyn Read),
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Nothing => Ok(0),
+            Self::File(file) => file.read(buffer),
+            Self::Stream(stream) => stream.read(buffer),
+        }
+    }
+}
+
 /// Runs `dockwright internal helper ARGUMENTS`.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<String> = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -96,7 +116,7 @@ fn run_from_stdin(log: &mut dyn Write) -> ExitCode {
     let mut input = BufReader::with_capacity(256 * 1024, io::stdin().lock());
     let result = read_request(&mut input).and_then(|request| {
         let mut output = BufWriter::new(io::stdout().lock());
-        run(&request, &mut input, &mut output, log)?;
+        run(&request, Input::Stream(&mut input), &mut output, log)?;
         output.flush().map_err(HelperError::WriteArchive)
     });
     match result {
@@ -115,12 +135,12 @@ fn read_request(input: &mut impl BufRead) -> Result<HelperRequest, HelperError> 
 }
 
 /// Does what a request asks for. `log` takes lines for the user.
-pub(crate) fn run(request: &HelperRequest, input: &mut dyn Read, output: &mut dyn Write, log: &mut dyn Write) -> Result<(), HelperError> {
+pub(crate) fn run(request: &HelperRequest, input: Input<'_>, output: &mut dyn Write, log: &mut dyn Write) -> Result<(), HelperError> {
     match request {
         HelperRequest::Prepare { directories } => directories.iter().try_for_each(|directory| prepare(directory)),
-        HelperRequest::ExtractTar { directory } => extract::tar(directory, input),
-        HelperRequest::Archive { selection, format } => archive::write(selection, *format, output, log),
-        HelperRequest::ExtractZip { directory } => extract::zip(directory, input),
+        HelperRequest::ExtractTar { directory } => extract::sources(directory, input),
+        HelperRequest::Archive { selection, options } => archive::write(selection, options, output, log),
+        HelperRequest::Extract { directory } => extract::archive(directory, input),
         HelperRequest::Remove { paths } => paths.iter().try_for_each(|path| remove(path)),
     }
 }

@@ -51,8 +51,8 @@ impl Selection {
         let pattern = Pattern::new(&relative);
         let base = self.directory.join(pattern.base());
         if base != self.directory && !pattern.base().is_empty() && pattern.matches(pattern.base()) {
-            if fs::symlink_metadata(&base).is_ok() {
-                self.add_tree(&base, entries)?;
+            if let Ok(metadata) = fs::symlink_metadata(&base) {
+                self.add_tree(&base, metadata.is_dir(), entries)?;
             }
         } else if base.is_dir() {
             self.add_matches(&base, &pattern, relative.is_empty(), entries)?;
@@ -71,22 +71,22 @@ impl Selection {
 
     /// Adds what matches below `base`, and everything below what matches.
     fn add_matches(&self, base: &Path, pattern: &Pattern, all: bool, entries: &mut BTreeSet<PathBuf>) -> Result<(), HelperError> {
-        for path in children(base)? {
+        for (path, is_directory) in children(base)? {
             let relative = self.relative(&path);
             if all || relative.to_str().is_some_and(|text| pattern.matches(text)) {
-                self.add_tree(&path, entries)?;
-            } else if is_directory(&path) {
+                self.add_tree(&path, is_directory, entries)?;
+            } else if is_directory {
                 self.add_matches(&path, pattern, all, entries)?;
             }
         }
         Ok(())
     }
 
-    fn add_tree(&self, path: &Path, entries: &mut BTreeSet<PathBuf>) -> Result<(), HelperError> {
+    fn add_tree(&self, path: &Path, is_directory: bool, entries: &mut BTreeSet<PathBuf>) -> Result<(), HelperError> {
         entries.insert(self.relative(path));
-        if is_directory(path) {
-            for child in children(path)? {
-                self.add_tree(&child, entries)?;
+        if is_directory {
+            for (child, is_directory) in children(path)? {
+                self.add_tree(&child, is_directory, entries)?;
             }
         }
         Ok(())
@@ -100,9 +100,9 @@ impl Selection {
             Err(error) => return Err(HelperError::file("read", &index)(error)),
         };
         let mut all = BTreeSet::new();
-        for path in children(&self.directory)? {
+        for (path, is_directory) in children(&self.directory)? {
             if path.file_name().is_some_and(|name| name != ".git") {
-                self.add_tree(&path, &mut all)?;
+                self.add_tree(&path, is_directory, &mut all)?;
             }
         }
         let untracked: Vec<PathBuf> =
@@ -149,11 +149,16 @@ fn is_directory(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
-fn children(directory: &Path) -> Result<Vec<PathBuf>, HelperError> {
-    let read = || -> io::Result<Vec<PathBuf>> { fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect() };
-    let mut paths = read().map_err(HelperError::file("list", directory))?;
-    paths.sort();
-    Ok(paths)
+/// Returns what is in a directory, and what of it are directories.
+fn children(directory: &Path) -> Result<Vec<(PathBuf, bool)>, HelperError> {
+    let read = || -> io::Result<Vec<(PathBuf, bool)>> {
+        let entry = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            Ok((entry.path(), entry.file_type()?.is_dir()))
+        };
+        fs::read_dir(directory)?.map(entry).collect()
+    };
+    read().map_err(HelperError::file("list", directory))
 }
 
 /// The user's copy of this line may be gone; the work goes on.

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use dockwright_job::{Artifact, ArtifactFormat, Dependency};
 
-use super::{Work, cache::applies};
+use super::{Work, cache::applies, provenance};
 use crate::{
     Phase,
     coordinator::ArtifactUpload,
     executor::{ExecuteError, Executor, ExecutorContext, HelperFiles},
-    helper::{HelperRequest, Selection},
+    helper::{ArchiveOptions, Format, HelperRequest, Level, Selection, Statement},
     outcome::{self, Failure},
 };
 
@@ -53,7 +53,7 @@ impl Work<'_> {
             }
             attempt += 1;
         }
-        let request = HelperRequest::ExtractZip { directory: self.context.directories.project.clone().into() };
+        let request = HelperRequest::Extract { directory: self.context.directories.project.clone().into() };
         let files = HelperFiles { input: Some(file), output: None };
         Ok(self.executor.run_helper(&self.context, request, files, &self.stops.job).await?)
     }
@@ -94,7 +94,11 @@ impl Work<'_> {
             exclude: expand(&artifact.exclude),
             untracked: artifact.untracked,
         };
-        let request = HelperRequest::Archive { selection, format: artifact.artifact_format };
+        let options = ArchiveOptions {
+            statement: self.statement(&artifact),
+            ..ArchiveOptions::new(format(artifact.artifact_format), self.level("ARTIFACT_COMPRESSION_LEVEL").await)
+        };
+        let request = HelperRequest::Archive { selection, options };
         let files = HelperFiles { input: None, output: Some(file.clone()) };
         self.executor.run_helper(&self.context, request, files, &self.stops.job).await?;
         if is_empty(&file).await? {
@@ -108,6 +112,39 @@ impl Work<'_> {
         self.job.runner.coordinator.upload_artifacts(&self.job.access, upload).await?;
         self.context.trace.line(line).await;
         Ok(())
+    }
+
+    /// Archives say where they come from if the job wants it.
+    fn statement(&self, artifact: &Artifact) -> Option<Statement> {
+        let is_wanted = self.context.variables.is_true("RUNNER_GENERATE_ARTIFACTS_METADATA") == Some(true);
+        if !is_wanted || artifact.artifact_format != ArtifactFormat::Zip {
+            return None;
+        }
+        let file = file_name(artifact, &self.context.variables.expand(&artifact.name));
+        let name = format!("{}-metadata.json", file.trim_end_matches(".zip").replace('/', "_"));
+        Some(Statement { name, body: provenance::body(&self.context, self.kind) })
+    }
+
+    /// Reads how hard to compress.
+    pub(super) async fn level(&self, key: &str) -> Level {
+        let word = self.context.variables.text(key);
+        match Level::parse(word) {
+            Some(level) => level,
+            None if word.is_empty() => Level::default(),
+            None => {
+                let text = format!("{key} \"{word}\" is unknown (there are fastest, fast, default, slow, slowest); the default is used");
+                self.context.trace.warning(text).await;
+                Level::default()
+            }
+        }
+    }
+}
+
+fn format(format: ArtifactFormat) -> Format {
+    match format {
+        ArtifactFormat::Zip => Format::Zip,
+        ArtifactFormat::Gzip => Format::Gzip,
+        ArtifactFormat::Raw => Format::Raw,
     }
 }
 

@@ -1,21 +1,34 @@
-//! `cache:`: archives on this machine, kept between jobs. A cache never fails a job.
+//! `cache:`: archives that are kept between jobs, on this machine and, where the runner has one, in a bucket. A cache never fails a job.
 
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use dockwright_job::{ArtifactFormat, ArtifactWhen, Cache, CachePolicy};
+use dockwright_job::{ArtifactWhen, Cache, CachePolicy};
 use tokio::fs;
 
 use super::Work;
 use crate::{
     Phase,
+    cache::{Fetched, ObjectName, RemoteCache, TransferError},
     executor::{ExecuteError, Executor, HelperFiles},
-    helper::{HelperRequest, Selection},
+    helper::{ArchiveOptions, Format, HelperRequest, Selection, UNCHANGED, fingerprint},
     outcome,
     sources::project_slug,
 };
+
+/// `CACHE_REQUEST_TIMEOUT`.
+const DEFAULT_REQUEST_TIMEOUT_MINUTES: u64 = 10;
+
+/// What came of making an archive.
+enum Archived {
+    Created,
+    /// The archive that is there holds the same files.
+    UpToDate,
+    NothingToKeep,
+}
 
 impl Work<'_> {
     pub(super) async fn restore_caches(&mut self) {
@@ -47,23 +60,45 @@ impl Work<'_> {
     /// Tells whether there was anything to restore.
     async fn restore(&mut self, key: &str) -> bool {
         self.context.trace.info(format!("Checking cache for {key}...")).await;
-        let archive = self.archive_path(key);
-        if !archive.is_file() {
-            self.context.trace.warning("Cache file does not exist").await;
-            self.context.trace.warning("Failed to extract cache").await;
-            return false;
-        }
-        let request = HelperRequest::ExtractZip { directory: self.context.directories.project.clone().into() };
-        let files = HelperFiles { input: Some(archive), output: None };
-        match self.executor.run_helper(&self.context, request, files, &self.stops.job).await {
+        let restored = match self.find_archive(key).await {
+            Ok(Some(archive)) => {
+                let request = HelperRequest::Extract { directory: self.context.directories.project.clone().into() };
+                let files = HelperFiles { input: Some(archive), output: None };
+                self.executor.run_helper(&self.context, request, files, &self.stops.job).await.map_err(|error| outcome::chain(&error))
+            }
+            Ok(None) => Err("Cache file does not exist".to_owned()),
+            Err(reason) => Err(reason),
+        };
+        match restored {
             Ok(()) => {
                 self.context.trace.info("Successfully extracted cache").await;
                 true
             }
-            Err(error) => {
-                self.context.trace.warning(outcome::chain(&error)).await;
+            Err(reason) => {
+                self.context.trace.warning(reason).await;
                 self.context.trace.warning("Failed to extract cache").await;
                 false
+            }
+        }
+    }
+
+    /// Returns the archive of a key, fetched if need be. What the bucket does not have is not taken from this machine either: it may be
+    /// what somebody has removed there.
+    async fn find_archive(&self, key: &str) -> Result<Option<PathBuf>, String> {
+        let archive = self.archive_path(key);
+        let Some((remote, name)) = self.remote(key) else { return Ok(archive.is_file().then_some(archive)) };
+        let directory = archive.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(directory).await.map_err(|error| format!("create `{}`: {error}", directory.display()))?;
+        let trace = &self.context.trace;
+        match self.transfer(remote.fetch(&name, &archive)).await? {
+            Fetched::Missing => Ok(None),
+            Fetched::Unchanged => {
+                trace.line(format!("Cache on this machine is that of {}", name.address)).await;
+                Ok(Some(archive))
+            }
+            Fetched::Downloaded { bytes } => {
+                trace.line(format!("Downloading cache from {} ({bytes} bytes)", name.address)).await;
+                Ok(Some(archive))
             }
         }
     }
@@ -86,11 +121,20 @@ impl Work<'_> {
                 continue;
             }
             self.context.trace.info(format!("Creating cache {key}...")).await;
-            match self.archive(cache, &key).await {
-                Ok(true) => self.context.trace.info("Created cache").await,
-                Ok(false) => self.context.trace.line("No files to archive").await,
-                Err(error) => {
-                    self.context.trace.warning(outcome::chain(&error)).await;
+            let archived = self.archive(cache, &key).await.map_err(|error| outcome::chain(&error));
+            let stored = match archived {
+                Ok(Archived::Created) => self.upload_cache(&key).await,
+                Ok(Archived::UpToDate) => Ok(()),
+                Ok(Archived::NothingToKeep) => {
+                    self.context.trace.line("No files to archive").await;
+                    continue;
+                }
+                Err(reason) => Err(reason),
+            };
+            match stored {
+                Ok(()) => self.context.trace.info("Created cache").await,
+                Err(reason) => {
+                    self.context.trace.warning(reason).await;
                     self.context.trace.warning("Failed to create cache").await;
                 }
             }
@@ -98,8 +142,8 @@ impl Work<'_> {
         self.end(&phase).await;
     }
 
-    /// Writes an archive elsewhere, then moves it to its place: readers see the old one or the new one. Tells whether it holds anything.
-    async fn archive(&mut self, cache: &Cache, key: &str) -> Result<bool, ExecuteError> {
+    /// Writes an archive elsewhere, then moves it to its place: readers see the old one or the new one.
+    async fn archive(&mut self, cache: &Cache, key: &str) -> Result<Archived, ExecuteError> {
         let archive = self.archive_path(key);
         let directory = archive.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(directory).await.map_err(ExecuteError::file("create", directory))?;
@@ -112,14 +156,82 @@ impl Work<'_> {
             exclude: Vec::new(),
             untracked: cache.untracked,
         };
-        let request = HelperRequest::Archive { selection, format: ArtifactFormat::Zip };
+        let options = ArchiveOptions {
+            format: self.cache_format().await,
+            level: self.level("CACHE_COMPRESSION_LEVEL").await,
+            fingerprint: true,
+            unless: self.known_fingerprint(key, &archive).await,
+            statement: None,
+        };
+        let request = HelperRequest::Archive { selection, options };
         let files = HelperFiles { input: None, output: Some(new.clone()) };
         self.executor.run_helper(&self.context, request, files, &self.stops.job).await?;
-        if fs::metadata(&new).await.map_err(ExecuteError::file("read", &new))?.len() == 0 {
-            return Ok(false);
+        match fs::metadata(&new).await.map_err(ExecuteError::file("read", &new))?.len() {
+            0 => Ok(Archived::NothingToKeep),
+            length if length == UNCHANGED.len() as u64 => Ok(Archived::UpToDate),
+            _ => {
+                move_file(&new, &archive).await.map_err(ExecuteError::file("write", archive))?;
+                Ok(Archived::Created)
+            }
         }
-        move_file(&new, &archive).await.map_err(ExecuteError::file("write", archive))?;
-        Ok(true)
+    }
+
+    /// Returns what the archive on this machine is of, if that is all there is to keep: the bucket, too, must have it.
+    async fn known_fingerprint(&self, key: &str, archive: &Path) -> Option<String> {
+        if let Some((remote, name)) = self.remote(key) {
+            let is_stored = self.transfer(async { Ok(remote.is_stored(&name, archive).await) }).await;
+            if !is_stored.unwrap_or(false) {
+                return None;
+            }
+        }
+        fingerprint::read(archive).ok().flatten()
+    }
+
+    async fn upload_cache(&self, key: &str) -> Result<(), String> {
+        let Some((remote, name)) = self.remote(key) else { return Ok(()) };
+        let archive = self.archive_path(key);
+        let size = fs::metadata(&archive).await.map_err(|error| format!("read `{}`: {error}", archive.display()))?.len();
+        if let Some(limit) = remote.max_archive_bytes()
+            && size > limit
+        {
+            return Err(format!("cache archive size ({size} bytes) exceeds MaxUploadedArchiveSize ({limit} bytes); it is not uploaded"));
+        }
+        self.context.trace.line(format!("Uploading {} to {}", archive.file_name().unwrap_or_default().display(), name.address)).await;
+        self.transfer(remote.store(&name, &archive)).await
+    }
+
+    /// Where a key's archive is in the runner's bucket.
+    fn remote(&self, key: &str) -> Option<(&RemoteCache, ObjectName)> {
+        let remote = self.context.config.remote_cache.as_deref()?;
+        let name = remote.name(&self.context.config.short_token, self.context.payload.job_info.project_id, key);
+        Some((remote, name))
+    }
+
+    /// Waits for a transfer, as long as the job allows it.
+    async fn transfer<T>(&self, transfer: impl Future<Output = Result<T, TransferError>>) -> Result<T, String> {
+        let minutes = self.context.variables.text("CACHE_REQUEST_TIMEOUT").parse().ok().filter(|&minutes| minutes > 0);
+        let minutes = minutes.unwrap_or(DEFAULT_REQUEST_TIMEOUT_MINUTES);
+        tokio::select! {
+            ended = tokio::time::timeout(Duration::from_secs(minutes.saturating_mul(60)), transfer) => match ended {
+                Ok(result) => result.map_err(|error| outcome::chain(&error)),
+                Err(_) => Err(format!("the cache was not transferred within CACHE_REQUEST_TIMEOUT ({minutes} minutes)")),
+            },
+            () = self.stops.job.cancelled() => Err("stopped".to_owned()),
+        }
+    }
+
+    /// Reads how caches are archived.
+    async fn cache_format(&self) -> Format {
+        let word = self.context.variables.text("CACHE_COMPRESSION_FORMAT");
+        match word {
+            "" | "zip" => Format::Zip,
+            "tarzstd" => Format::TarZstd,
+            _ => {
+                let text = format!("CACHE_COMPRESSION_FORMAT \"{word}\" is unknown (there are zip and tarzstd); zip is used");
+                self.context.trace.warning(text).await;
+                Format::Zip
+            }
+        }
     }
 
     /// The cache's key and its fallbacks, ready to be used as a path.

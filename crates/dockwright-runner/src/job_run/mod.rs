@@ -13,6 +13,7 @@
 mod artifacts;
 mod cache;
 mod hooks;
+mod provenance;
 mod remote;
 mod setup;
 mod stop;

@@ -5,6 +5,8 @@ mod docker;
 mod dockerd;
 mod fake_server;
 mod http;
+mod remote_cache;
+mod s3_server;
 mod shell;
 mod support;
 mod tls;

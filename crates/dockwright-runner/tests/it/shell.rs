@@ -158,6 +158,30 @@ async fn artifacts_and_caches_go_from_job_to_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn artifacts_say_where_they_come_from() {
+    let place = Place::new(&[]);
+    let mut payload = place.payload(1, &["mkdir out; printf x > out/file"]);
+    payload.git_info.repo_url = format!("file://{}", payload.git_info.repo_url);
+    payload.artifacts = vec![Artifact { paths: vec!["out".to_owned()], artifact_type: "archive".to_owned(), ..Artifact::default() }];
+    payload.variables =
+        vec![variable("RUNNER_GENERATE_ARTIFACTS_METADATA", "true"), variable("SECRET", "rosebud"), variable("CI_RUNNER_ID", "7")];
+    let recorder = Recorder::with([payload]);
+    run_all(&place, &recorder).await;
+    let archive = recorder.artifacts.lock().expect("not poisoned")["artifacts.zip"].clone();
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(archive)).expect("a zip");
+    let entry = archive.by_name("artifacts-metadata.json").expect("a statement");
+    let statement = std::io::read_to_string(entry).expect("text");
+    assert!(!statement.contains("rosebud"), "{statement}");
+    let statement: serde_json::Value = serde_json::from_str(&statement).expect("JSON");
+    // SHA-256 of `x`.
+    let digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+    assert_eq!(statement["subject"], serde_json::json!([{ "name": "out/file", "digest": { "sha256": digest } }]));
+    let definition = &statement["predicate"]["buildDefinition"];
+    assert_eq!(definition["externalParameters"]["entryPoint"], "job-1");
+    assert_eq!(definition["resolvedDependencies"][0]["digest"]["gitCommit"], place.sha());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_is_exported_and_logins_do_not_stay() {
     let place = Place::new(&[]);
     let script = "echo host=$DOCKER_HOST; echo secret > \"$DOCKER_CONFIG/config.json\"; echo config=$DOCKER_CONFIG";

@@ -2,22 +2,21 @@
 
 use super::key::{Table, boolean, integer, table, text};
 
-const NO_REMOTE: &str = "caches are kept on this machine";
+const NO_ROLE: &str = "roles limit what a job can do with the credentials that it is given; here it is given none";
 
 /// `[runners.cache]`.
 pub(super) static CACHE: Table = Table::with_flags(
     "cache-",
     "CACHE_",
     &[
-        text("Type").flag().long("type").ignored(NO_REMOTE),
-        text("Path").flag().long("path").ignored(NO_REMOTE),
-        boolean("Shared").flag().long("shared").ignored(NO_REMOTE),
+        text("Type").flag().long("type"),
+        text("Path").flag().long("path"),
+        boolean("Shared").flag().long("shared"),
         integer("MaxUploadedArchiveSize")
             .written()
             .flag()
             .long("max_uploaded_archive_size")
-            .variable("CACHE_MAXIMUM_UPLOADED_ARCHIVE_SIZE")
-            .ignored("archives of any size are kept"),
+            .variable("CACHE_MAXIMUM_UPLOADED_ARCHIVE_SIZE"),
         // Until GitLab Runner 12 the keys of S3 stood here.,
         text("ServerAddress").outdated(),
         text("AccessKey").outdated(),
@@ -25,9 +24,9 @@ pub(super) static CACHE: Table = Table::with_flags(
         text("BucketName").outdated(),
         text("BucketLocation").outdated(),
         boolean("Insecure").outdated(),
-        table("s3", &S3).ignored(NO_REMOTE),
-        table("gcs", &GCS).ignored(NO_REMOTE),
-        table("azure", &AZURE).ignored(NO_REMOTE),
+        table("s3", &S3),
+        table("gcs", &GCS),
+        table("azure", &AZURE),
     ],
 );
 
@@ -49,17 +48,19 @@ pub(super) static S3: Table = Table::with_flags(
         boolean("DualStack").optional().flag().long("dual-stack").variable("CACHE_S3_DUAL_STACK"),
         boolean("PathStyle").optional().flag().long("path-style").variable("CACHE_S3_PATH_STYLE"),
         boolean("Accelerate").flag().long("accelerate"),
-        text("RoleARN").flag().long("role-arn").variable("CACHE_S3_ROLE_ARN"),
-        text("UploadRoleARN").flag().long("upload-role-arn").variable("CACHE_S3_UPLOAD_ROLE_ARN"),
+        text("RoleARN").flag().long("role-arn").variable("CACHE_S3_ROLE_ARN").ignored(NO_ROLE),
+        text("UploadRoleARN").flag().long("upload-role-arn").variable("CACHE_S3_UPLOAD_ROLE_ARN").ignored(NO_ROLE),
         integer("AssumeRoleMaxConcurrency")
             .written()
             .flag()
             .long("assume-role-max-concurrency")
-            .variable("CACHE_S3_ASSUME_ROLE_MAX_CONCURRENCY"),
+            .variable("CACHE_S3_ASSUME_ROLE_MAX_CONCURRENCY")
+            .ignored(NO_ROLE),
         boolean("DisableAssumeRoleCredentialsCaching")
             .flag()
             .long("disable-assume-role-credentials-caching")
-            .variable("CACHE_S3_DISABLE_ASSUME_ROLE_CREDENTIALS_CACHING"),
+            .variable("CACHE_S3_DISABLE_ASSUME_ROLE_CREDENTIALS_CACHING")
+            .ignored(NO_ROLE),
     ],
 );
 

@@ -58,7 +58,7 @@ pub static RUNNER: Table = Table::with_flags(
         text("shell").flag().ignored(NOT_DONE),
         table("custom_build_dir", &CUSTOM_BUILD_DIR).ignored(NOT_DONE),
         table("referees", &REFEREES).ignored("metrics of other servers are not collected"),
-        table("cache", &CACHE),
+        table("cache", &CACHE).honoured(),
         table("artifact", &ARTIFACT).ignored(NOT_DONE),
         boolean_map("feature_flags").flag().variable("FEATURE_FLAGS").approximated(FLAGS),
         table("monitoring", &MONITORING).ignored("only the time in the queue is measured"),
