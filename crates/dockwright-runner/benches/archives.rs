@@ -211,7 +211,8 @@ fn make(directory: &Path, count: u64, size: impl Fn(&mut Random) -> u64, content
                     }
                     bytes.push(b' ');
                 }
-                Content::Noise => bytes.extend(random.next().to_le_bytes()),
+                // The upper bytes of a number are not as random.
+                Content::Noise => bytes.extend(&random.next().to_le_bytes()[..4]),
             }
         }
         fs::write(parent.join(format!("file-{number}.rs")), bytes)?;
