@@ -87,7 +87,7 @@ impl Owner {
     }
 
     /// Completes what would be released, and warns of what GitLab would refuse.
-    pub(super) async fn release(&mut self, id: JobId) -> Option<ReleasePlan> {
+    pub(super) async fn release(&mut self, id: JobId) -> Option<Box<ReleasePlan>> {
         let mut plan = self.runs[&id].release.take()?;
         if let Some(path) = plan.description_path().map(str::to_owned) {
             let archive = self.runs[&id].artifacts.contains_key("archive").then(|| self.jobs.artifact(id, "archive"));
@@ -103,7 +103,7 @@ impl Owner {
         for message in plan.problems() {
             self.emit(JobEvent::Warning { job: id, message }).await;
         }
-        Some(plan)
+        Some(Box::new(plan))
     }
 
     /// Returns what must not be printed of what a job left.
