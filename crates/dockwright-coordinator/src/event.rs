@@ -116,7 +116,7 @@ pub struct JobOutcome {
     /// What its JUnit report says.
     pub tests: Option<TestReport>,
     /// What GitLab would have released after it.
-    pub release: Option<ReleasePlan>,
+    pub release: Option<Box<ReleasePlan>>,
     /// From handing out to the end; zero for a job that did not start.
     pub duration: Duration,
 }

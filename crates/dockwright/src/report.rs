@@ -68,7 +68,7 @@ pub(crate) enum RunEvent {
         tests: Option<TestReport>,
         /// What GitLab would have released after the job.
         #[serde(skip_serializing_if = "Option::is_none")]
-        release: Option<ReleasePlan>,
+        release: Option<Box<ReleasePlan>>,
         /// Where the whole trace is kept.
         #[serde(skip_serializing_if = "Option::is_none")]
         trace: Option<String>,

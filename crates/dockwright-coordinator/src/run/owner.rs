@@ -1,6 +1,7 @@
 //! The task that owns a run.
 
 mod bridges;
+mod left;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,31 +10,24 @@ use std::{
 };
 
 use dockwright_job::{Dependency, DependencyFile, FailureReason, JobId, JobPayload, JobState, JobToken, JobUpdate};
-use dockwright_pipeline::{Job, OtherNeed, Pipeline, expand_blank};
+use dockwright_pipeline::{Job, Pipeline};
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use tokio::{
     fs::{File, OpenOptions},
-    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom},
+    io::AsyncWriteExt as _,
     sync::mpsc,
     task::JoinSet,
 };
 
-use super::{
-    Access, ReportContent, Request, RunError, RunOptions, Stops, StoredArtifact, child,
-    family::{Family, Left},
-};
+use super::{Access, Request, RunError, RunOptions, Stops, StoredArtifact, family::Family};
 use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},
     event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus},
     payload::{self, PayloadFacts, RunOfJob},
-    project::git,
     release::ReleasePlan,
     schedule::{self, Command, Event, JobIndex, Outcome, Plan, State},
 };
-
-/// How much of the end of a trace is searched for `coverage`.
-const COVERAGE_SIZE_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(super) struct Owner {
     pipeline: Pipeline,
@@ -331,8 +325,7 @@ impl Owner {
         let (mut coverage, mut release) = (None, None);
         if status == JobStatus::Success {
             (coverage, release) = (self.coverage(id).await, self.release(id).await);
-            let left = Left { dependency: self.dependency(id), dotenv: self.dotenv(id) };
-            self.family.leave(self.facts.pipeline_id, &self.pipeline.jobs[self.runs[&id].job].name, left);
+            self.leave(id);
         }
         let outcome = JobOutcome { retried_as, coverage, release, ..self.outcome(id, status, is_allowed_to_fail) };
         let run = &mut self.runs[&id];
@@ -340,37 +333,6 @@ impl Owner {
         run.outcome = Some(outcome.clone());
         let event = if status == JobStatus::Skipped { JobEvent::Waiting { job: id, status } } else { JobEvent::Finished(outcome) };
         self.emit(event).await;
-    }
-
-    /// Looks for the percentage of covered code at the end of what the job printed.
-    async fn coverage(&self, id: JobId) -> Option<f64> {
-        let coverage = self.pipeline.jobs[self.runs[&id].job].coverage.clone()?;
-        let mut trace = File::open(self.jobs.trace(id)).await.ok()?;
-        let length = trace.metadata().await.ok()?.len();
-        trace.seek(SeekFrom::Start(length.saturating_sub(COVERAGE_SIZE_BYTES))).await.ok()?;
-        let mut bytes = Vec::new();
-        trace.read_to_end(&mut bytes).await.ok()?;
-        coverage.find(&String::from_utf8_lossy(&bytes))
-    }
-
-    /// Completes what would be released, and warns of what GitLab would refuse.
-    async fn release(&mut self, id: JobId) -> Option<ReleasePlan> {
-        let mut plan = self.runs[&id].release.take()?;
-        if let Some(path) = plan.description_path().map(str::to_owned) {
-            let archive = self.runs[&id].artifacts.contains_key("archive").then(|| self.jobs.artifact(id, "archive"));
-            let facts = Arc::clone(&self.facts);
-            let read = tokio::task::spawn_blocking(move || {
-                let made = archive.and_then(|archive| child::read_entry(&archive, &path).ok());
-                made.or_else(|| git::read_file(&facts.project.sources, &facts.project.sha, &path).ok())
-            });
-            if let Some(text) = read.await.expect("reading a file does not panic") {
-                plan.description = masked(text, &self.secrets(id));
-            }
-        }
-        for message in plan.problems() {
-            self.emit(JobEvent::Warning { job: id, message }).await;
-        }
-        Some(plan)
     }
 
     fn outcome(&self, id: JobId, status: JobStatus, allowed_to_fail: bool) -> JobOutcome {
@@ -387,10 +349,7 @@ impl Owner {
             allowed_to_fail,
             retried_as: None,
             coverage: None,
-            tests: run.artifacts.get("junit").and_then(|report| match &report.content {
-                ReportContent::Tests(report, _) => Some(report.clone()),
-                _ => None,
-            }),
+            tests: self.tests(id),
             release: None,
             duration: run.started.map_or(Duration::ZERO, |started| started.elapsed()),
         }
@@ -466,27 +425,6 @@ impl Owner {
             .await
             .expect("making a payload does not panic")
             .map_err(StartError::Git)
-    }
-
-    /// Returns the variables of a job's dotenv report.
-    fn dotenv(&self, id: JobId) -> IndexMap<String, String> {
-        match self.runs[&id].artifacts.get("dotenv").map(|report| &report.content) {
-            Some(ReportContent::Variables(variables)) => variables.clone(),
-            _ => IndexMap::new(),
-        }
-    }
-
-    /// Returns what the jobs of `needs:pipeline` left.
-    fn left_elsewhere(&self, job: &Job) -> Result<Vec<Left>, StartError> {
-        let mut found = Vec::new();
-        for need in &job.other_needs {
-            let OtherNeed::Pipeline { pipeline, job: needed, artifacts: true } = need else { continue };
-            let visible = self.visible(job);
-            let (number, needed) = (expand_blank(pipeline, &visible), expand_blank(needed, &visible));
-            let left = number.trim().parse().ok().and_then(|number| self.family.left(number, &needed));
-            found.push(left.ok_or(StartError::MissingDependency { pipeline: pipeline.clone(), number, job: needed })?);
-        }
-        Ok(found)
     }
 
     fn dependency(&self, id: JobId) -> Option<Dependency> {
@@ -576,28 +514,6 @@ impl Owner {
         Ok(())
     }
 
-    async fn store(&mut self, access: &Access, mut artifact: StoredArtifact) -> Result<(), RunError> {
-        self.authorized(access)?;
-        let mut warning = None;
-        if let ReportContent::Tests(report, problem) = &mut artifact.content {
-            let secrets = self.secrets(access.job);
-            report.each_text(|text| *text = masked(std::mem::take(text), &secrets));
-            warning = problem.take();
-        }
-        let run = self.authorized(access)?;
-        run.artifacts.insert(artifact.artifact_type.clone(), artifact);
-        if let Some(message) = warning {
-            self.emit(JobEvent::Warning { job: access.job, message }).await;
-        }
-        Ok(())
-    }
-
-    /// Returns what must not be printed of what a job left.
-    fn secrets(&self, id: JobId) -> Vec<&str> {
-        let given = self.facts.trigger.variables.iter().filter(|given| given.masked && !given.value.is_empty());
-        given.map(|given| given.value.as_str()).chain([self.runs[&id].token.expose()]).collect()
-    }
-
     fn expects(&mut self, access: &Access, artifact_type: &str) -> Result<(), RunError> {
         let job = self.authorized(access)?.job;
         let artifacts = self.pipeline.jobs[job].artifacts.as_ref();
@@ -607,10 +523,6 @@ impl Owner {
         });
         if is_expected { Ok(()) } else { Err(RunError::UnexpectedArtifact { job: access.job, artifact_type: artifact_type.to_owned() }) }
     }
-}
-
-fn masked(text: String, secrets: &[&str]) -> String {
-    secrets.iter().fold(text, |text, secret| text.replace(secret, "[MASKED]"))
 }
 
 /// Waits until the first delayed job is due; without any, for ever.

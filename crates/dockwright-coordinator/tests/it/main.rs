@@ -280,7 +280,8 @@ job:
     assert_eq!(payload.job_info.project_full_path, "Group/App");
     assert_eq!(payload.git_info.refspecs, ["+refs/heads/main:refs/remotes/origin/main"]);
     assert_eq!(payload.credentials[0].password, payload.token.expose());
-    assert!(payload.cache[0].key.starts_with("0_Cargo_missing-"), "{}", payload.cache[0].key);
+    // `printf locked | git hash-object --stdin | tr -d '\n' | sha1sum`
+    assert_eq!(payload.cache[0].key, "0_Cargo_missing-9191039dd0ff2989fceefb59ae4c09592f14cb1f");
     let find = |key: &str| payload.variables.iter().rfind(|variable| variable.key == key).unwrap_or_else(|| panic!("{key} is missing"));
     let values = [
         ("CI_COMMIT_TITLE", "First"),
@@ -294,6 +295,9 @@ job:
         ("CI_REGISTRY_USER", "gitlab-ci-token"),
         ("CI_ENVIRONMENT_TIER", "production"),
         ("CI_JOB_STAGE", "test"),
+        ("CI_JOB_TIMEOUT", "300"),
+        ("CI_PROJECT_ROOT_NAMESPACE_SLUG", "group"),
+        ("CI_COMMIT_USER_LOGIN", ""),
     ];
     for (key, value) in values {
         assert_eq!(find(key).value, value, "{key}");

@@ -13,8 +13,8 @@ const KINDS: &[&str] = &["script", "step", "func"];
 pub(super) fn check(reader: &mut Reader<'_>, at: &str, entry: &Entry) {
     let at = format!("{at}:run");
     match entry.value.as_list() {
-        Some(steps) if steps.is_empty() => {
-            reader.report(Diagnostic::error("missing-key", format!("{at} can't be blank")).at(entry.value.span))
+        Some([]) => {
+            reader.report(Diagnostic::error("missing-key", format!("{at} can't be blank")).at(entry.value.span));
         }
         Some(steps) => {
             for item in steps {

@@ -82,7 +82,7 @@ struct FinishedJob {
     duration: Duration,
     coverage: Option<f64>,
     tests: Option<TestReport>,
-    release: Option<ReleasePlan>,
+    release: Option<Box<ReleasePlan>>,
     trace: Option<String>,
 }
 
