@@ -3,7 +3,7 @@
 //! Sources need `git` there; caches and artifacts need `gitlab-runner`, which is called as GitLab Runner calls it. An environment
 //! without it loses caches and artifacts, with a warning, as it does there.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use dockwright_job::{Artifact, ArtifactFormat, Cache, CachePolicy, Dependency, GitInfo};
 
@@ -61,9 +61,9 @@ impl Work<'_> {
                 let (checking, done) = (notice(&format!("Checking cache for {key}...")), notice("Successfully extracted cache"));
                 let command = self.cache_command("cache-extractor", key);
                 // The `for` around all keys of a cache is what `break` leaves.
-                attempts.push_str(&format!("{checking}if {command}; then\n{done}break\nelse\n{}fi\n", notice("Failed to extract cache")));
+                let _ = write!(attempts, "{checking}if {command}; then\n{done}break\nelse\n{}fi\n", notice("Failed to extract cache"));
             }
-            body.push_str(&format!("for dockwright_once in 1; do\n{attempts}done\n"));
+            let _ = write!(body, "for dockwright_once in 1; do\n{attempts}done\n");
         }
         self.run_cache_script(&Phase::RestoreCache, "Extracting cache", &body).await;
     }
@@ -79,7 +79,7 @@ impl Work<'_> {
             let mut command = self.cache_command("cache-archiver", &key);
             self.append_selection(&mut command, &cache.paths, &[], cache.untracked);
             let (done, failed) = (notice("Created cache"), notice("Failed to create cache"));
-            body.push_str(&format!("{}if {command}; then\n{done}else\n{failed}fi\n", notice(&format!("Creating cache {key}..."))));
+            let _ = write!(body, "{}if {command}; then\n{done}else\n{failed}fi\n", notice(&format!("Creating cache {key}...")));
         }
         self.run_cache_script(phase, "Creating cache", &body).await;
     }
@@ -111,7 +111,7 @@ impl Work<'_> {
         for dependency in dependencies {
             let title = notice(&format!("Downloading artifacts for {} ({})...", dependency.name, dependency.id));
             let access = self.access("artifacts-downloader", dependency.token.expose(), dependency.id);
-            body.push_str(&format!("{title}{access}\n"));
+            let _ = writeln!(body, "{title}{access}");
         }
         let attempts = self.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS");
         let mut attempt = 1;
@@ -142,10 +142,10 @@ impl Work<'_> {
                 ("--artifact-type", artifact.artifact_type.as_str()),
             ] {
                 if !value.is_empty() {
-                    command.push_str(&format!(" {flag} {}", quote(value)));
+                    let _ = write!(command, " {flag} {}", quote(value));
                 }
             }
-            body.push_str(&format!("{}{command}\n", notice("Uploading artifacts...")));
+            let _ = writeln!(body, "{}{command}", notice("Uploading artifacts..."));
         }
         Ok(self.run_in_project(phase, "Uploading artifacts", &body).await?)
     }
@@ -159,7 +159,7 @@ impl Work<'_> {
     fn append_selection(&self, command: &mut String, paths: &[String], exclude: &[String], untracked: bool) {
         for (flag, patterns) in [("--path", paths), ("--exclude", exclude)] {
             for pattern in patterns {
-                command.push_str(&format!(" {flag} {}", quote(&self.context.variables.expand(pattern))));
+                let _ = write!(command, " {flag} {}", quote(&self.context.variables.expand(pattern)));
             }
         }
         if untracked {

@@ -1,5 +1,7 @@
 //! The same checkout as a script, for an environment whose files the runner cannot reach.
 
+use std::fmt::Write as _;
+
 use dockwright_job::GitInfo;
 use url::Url;
 
@@ -26,18 +28,20 @@ pub(crate) fn checkout_script(
     match strategy {
         Strategy::Empty => {
             out.push_str(&notice("Skipping Git repository setup and creating an empty build directory"));
-            out.push_str(&format!("rm -rf {directory}\nmkdir -p {directory}\n"));
+            let _ = write!(out, "rm -rf {directory}\nmkdir -p {directory}\n");
             return Ok(out);
         }
         Strategy::None => {
             out.push_str(&notice("Skipping Git repository setup"));
-            out.push_str(&format!("mkdir -p {directory}\ncd {directory}\nif [ -e .git ]; then\n{}fi\n", checkout(info, variables)));
+            let _ = write!(out, "mkdir -p {directory}\ncd {directory}\nif [ -e .git ]; then\n{}fi\n", checkout(info, variables));
             return Ok(out);
         }
-        Strategy::Clone => out.push_str(&format!("rm -rf {directory}\n")),
+        Strategy::Clone => {
+            let _ = writeln!(out, "rm -rf {directory}");
+        }
         Strategy::Fetch => {}
     }
-    out.push_str(&format!("mkdir -p {directory}\ncd {directory}\n"));
+    let _ = write!(out, "mkdir -p {directory}\ncd {directory}\n");
     out.push_str(&fetch(info, variables));
     out.push_str(&checkout(info, variables));
     out.push_str(&submodules(info, variables)?);
@@ -52,7 +56,7 @@ fn git(info: &GitInfo, variables: &JobVariables) -> String {
     for (key, variable) in TLS_VARIABLES {
         if let (Some(url), Some(_)) = (&url, variables.get(variable)) {
             let setting = quote(&format!("http.{}.{key}=", url.origin().ascii_serialization()));
-            out.push_str(&format!(" -c {setting}\"${variable}\""));
+            let _ = write!(out, " -c {setting}\"${variable}\"");
         }
     }
     out
@@ -72,12 +76,16 @@ fn fetch(info: &GitInfo, variables: &JobVariables) -> String {
     };
     let url = quote(&info.repo_url);
     let created = notice("Created fresh repository.");
-    out.push_str(&format!("{git} init --quiet --template={format}\n"));
-    out.push_str(&format!("if {git} remote add origin {url} 2> /dev/null; then\n{created}else\n{git} remote set-url origin {url}\nfi\n"));
+    let _ = writeln!(out, "{git} init --quiet --template={format}");
+    let _ = write!(out, "if {git} remote add origin {url} 2> /dev/null; then\n{created}else\n{git} remote set-url origin {url}\nfi\n");
     let command = words(&fetch_arguments(info, variables));
     match info.depth {
-        0 => out.push_str(&format!("if [ -f .git/shallow ]; then\n{git} {command} --unshallow\nelse\n{git} {command}\nfi\n")),
-        _ => out.push_str(&format!("{git} {command}\n")),
+        0 => {
+            let _ = write!(out, "if [ -f .git/shallow ]; then\n{git} {command} --unshallow\nelse\n{git} {command}\nfi\n");
+        }
+        _ => {
+            let _ = writeln!(out, "{git} {command}");
+        }
     }
     out
 }
@@ -89,10 +97,10 @@ fn checkout(info: &GitInfo, variables: &JobVariables) -> String {
     let (git, sha) = (git(info, variables), info.sha.as_str());
     let short = sha.get(..8).unwrap_or(sha);
     let mut out = notice(&format!("Checking out {short} as detached HEAD (ref is {})...", info.ref_name));
-    out.push_str(&format!("{git} -c submodule.recurse=false checkout -f -q {}\n", quote(sha)));
+    let _ = writeln!(out, "{git} -c submodule.recurse=false checkout -f -q {}", quote(sha));
     let clean = flags(variables, "GIT_CLEAN_FLAGS", "-ffdx");
     if !clean.is_empty() {
-        out.push_str(&format!("{git} clean -q {}\n", words(&clean)));
+        let _ = writeln!(out, "{git} clean -q {}", words(&clean));
     }
     out
 }
