@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && !authorised_again {
                 authorised_again = true;
-                self.authorise(&response).await?;
+                self.authorise(&response).await.map_err(|error| error.for_request(url))?;
                 continue;
             }
             let is_busy = matches!(
@@ -159,10 +159,8 @@ impl<'a> Session<'a> {
         let registry = self.registry().to_owned();
         match status {
             // A token was given and is not enough: the repository is there, perhaps, but not for this caller.
-            StatusCode::UNAUTHORIZED if self.key.credentials == Credentials::default() => ClientError::Unauthorized { message },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                ClientError::Denied { message: format!("requested access to the resource is denied: {message}") }
-            }
+            StatusCode::UNAUTHORIZED if self.key.credentials == Credentials::default() => ClientError::unauthorized(message),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::denied(message),
             StatusCode::NOT_FOUND => ClientError::NotFound { what: format!("manifest for {}", self.reference), message },
             StatusCode::TOO_MANY_REQUESTS => ClientError::TooManyRequests { registry, message },
             _ => ClientError::Refused { registry, status, message },
