@@ -10,15 +10,17 @@ mod duration;
 mod edit;
 mod encode;
 pub mod file;
+mod gpus;
 mod problem;
+mod resources;
 pub(crate) mod restrictions;
 pub mod schema;
 mod store;
 pub mod system_id;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use dockwright_job::Variable;
+use dockwright_job::{Image, Variable};
 
 pub use self::{
     check::UsedKey,
@@ -27,7 +29,9 @@ pub use self::{
     duration::GoDuration,
     edit::{EditConfigError, append_runner, remove_runners, set_runner_values},
     encode::SKELETON,
+    gpus::GpuRequest,
     problem::{Problem, Severity},
+    resources::{NetworkSettings, VolumeSettings},
     restrictions::Restrictions,
     store::{ConfigStore, LockedConfig, StoreError},
 };
@@ -101,6 +105,11 @@ impl RunnerConfig {
                 restrictions: Restrictions::default(),
                 keep_cache_volumes: true,
                 containers: ContainerSettings::default(),
+                network: NetworkSettings::default(),
+                volume_settings: VolumeSettings::default(),
+                services: Vec::new(),
+                services_limit: None,
+                labels: BTreeMap::new(),
                 wait_for_services: Duration::from_secs(30),
                 helper_binary,
             },
@@ -150,6 +159,14 @@ pub struct DockerConfig {
     /// Volumes without a source outlive the job, for the next one of its project.
     pub keep_cache_volumes: bool,
     pub containers: ContainerSettings,
+    pub network: NetworkSettings,
+    pub volume_settings: VolumeSettings,
+    /// Of every job, before the job's own.
+    pub services: Vec<Image>,
+    /// How many services a job may have together with `services`. `None` does not limit.
+    pub services_limit: Option<usize>,
+    /// Of all containers, with the job's variables expanded in their values.
+    pub labels: BTreeMap<String, String>,
     /// How long to wait for a service's port. Zero does not wait.
     pub wait_for_services: Duration,
     /// This program, linked statically: it is put into the helper image, which runs it as `dockwright internal helper`. Shell jobs

@@ -102,6 +102,7 @@ fn execute_reason(error: &ExecuteError) -> FailureReason {
         // What GitLab Runner reports for both.
         ExecuteError::DisallowedImage
         | ExecuteError::DisallowedUser { .. }
+        | ExecuteError::TooManyServices { .. }
         | ExecuteError::Stopped
         | ExecuteError::AcquireEngine(_)
         | ExecuteError::Engine { .. }

@@ -8,8 +8,10 @@ use std::{
 use dockwright_job::Variable;
 
 use super::{
-    ContainerSettings, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
+    ContainerSettings, DockerConfig, ExecutorChoice, NetworkSettings, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
+    VolumeSettings,
     file::{DockerTable, RunnerEntry},
+    resources,
     schema::ExecutorName,
 };
 
@@ -96,6 +98,11 @@ fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> Result<DockerC
         restrictions: restrictions(docker)?,
         keep_cache_volumes: !docker.disable_cache,
         containers: ContainerSettings::decide(docker)?,
+        network: NetworkSettings::decide(docker),
+        volume_settings: VolumeSettings::decide(docker)?,
+        services: resources::services(docker)?,
+        services_limit: docker.services_limit.and_then(|limit| usize::try_from(limit).ok()),
+        labels: docker.container_labels.clone(),
         wait_for_services: match docker.wait_for_services_timeout {
             ..0 => Duration::ZERO,
             secs => Duration::from_secs(positive(secs).unwrap_or(DEFAULT_SERVICE_WAIT_SECS)),

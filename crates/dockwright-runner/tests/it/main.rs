@@ -1,6 +1,7 @@
 //! Whole jobs, from a coordinator that only records to executors that really run them.
 
 mod docker;
+mod docker_settings;
 mod dockerd;
 mod fake_server;
 mod http;

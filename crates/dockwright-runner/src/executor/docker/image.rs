@@ -128,8 +128,16 @@ fn classify(message: &str) -> PullFailure {
         "request canceled",
         "connection reset",
     ];
-    const REFUSED: [&str; 7] =
-        ["not found", "no such image", "manifest unknown", "unauthorized", "authentication required", "access denied", "denied:"];
+    const REFUSED: [&str; 8] = [
+        "not found",
+        "no such image",
+        "invalid reference format",
+        "manifest unknown",
+        "unauthorized",
+        "authentication required",
+        "access denied",
+        "denied:",
+    ];
     let message = message.to_ascii_lowercase();
     let contains = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if contains(&UNREACHABLE) {

@@ -47,6 +47,8 @@ pub(super) struct Run<'a> {
     pub(super) trace: &'a Trace,
     pub(super) stop: &'a CancellationToken,
     pub(super) grace: Duration,
+    /// The container may see processes of others (`pid_mode`), which must not be asked to end.
+    pub(super) sees_others: bool,
 }
 
 impl Run<'_> {
@@ -129,7 +131,9 @@ impl Run<'_> {
     /// Ends the container: SIGTERM to its processes, then the engine's own stop, then SIGKILL. What fails here is caught by the
     /// next step, and by the clean-up in the end.
     async fn end(&self) {
-        let _ = tokio::time::timeout(TERMINATE_TIMEOUT, self.terminate_processes()).await;
+        if !self.sees_others {
+            let _ = tokio::time::timeout(TERMINATE_TIMEOUT, self.terminate_processes()).await;
+        }
         let grace_secs = i32::try_from(self.grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(grace_secs).build();
         if self.docker.stop_container(self.container, Some(options)).await.is_err() {
