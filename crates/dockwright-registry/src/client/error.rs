@@ -40,7 +40,7 @@ pub enum ClientError {
     /// No or wrong credentials.
     #[error("{message}")]
     Unauthorized {
-        /// In the registry's words, which begin with a code such as `unauthorized: `.
+        /// In the registry's words, which begin with a code such as `unauthorized: `; or why it was not asked.
         message: String,
     },
     /// Known, but not allowed; or Docker Hub's way of saying that there is no such repository.

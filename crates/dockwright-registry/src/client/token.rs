@@ -83,7 +83,8 @@ impl TokenCache {
             if offers_basic && key.credentials.has_password() {
                 return Ok(key.credentials.basic_header());
             }
-            return Err(ClientError::unauthorized(format!("the registry `{}` wants a login", endpoint.registry)));
+            // In the words of Docker, which know no code here.
+            return Err(ClientError::Unauthorized { message: "no basic auth credentials".to_owned() });
         };
         let asked = challenge.get("scope").map_or_else(|| key.scope.to_string(), ToOwned::to_owned);
         let answer = fetch(transport, endpoint, challenge, Some(&asked), &key.credentials, false).await?;

@@ -311,9 +311,8 @@ fn pull_error(name: &ImageRef, error: &ClientError) -> BrokerError {
     match (error, error.kind()) {
         (ClientError::NotFound { message, .. }, _) => no_manifest(name, message),
         (ClientError::NoToken { .. }, _) => BrokerError::new(BrokerErrorKind::Internal, error.to_string()),
-        (_, ClientErrorKind::Unauthorized | ClientErrorKind::Forbidden) => {
-            BrokerError::new(BrokerErrorKind::NotFound, denied_pull(name, &chain(error)))
-        }
+        (_, ClientErrorKind::Unauthorized) => BrokerError::new(BrokerErrorKind::Internal, chain(error)),
+        (_, ClientErrorKind::Forbidden) => BrokerError::new(BrokerErrorKind::NotFound, denied_pull(name, &chain(error))),
         // Docker answers both with 500.
         (_, ClientErrorKind::Unavailable) => {
             let hint = format!("`dockwright image import` gives this machine {} without a registry", name.familiar());
