@@ -31,7 +31,7 @@ pub use self::{
     encode::SKELETON,
     gpus::GpuRequest,
     problem::{Problem, Severity},
-    resources::{NetworkSettings, VolumeSettings},
+    resources::{NetworkSettings, RegistryLogins, VolumeSettings},
     restrictions::Restrictions,
     store::{ConfigStore, LockedConfig, StoreError},
 };
@@ -111,6 +111,7 @@ impl RunnerConfig {
                 services_limit: None,
                 labels: BTreeMap::new(),
                 wait_for_services: Duration::from_secs(30),
+                logins: RegistryLogins::default(),
                 helper_binary,
             },
         }
@@ -169,6 +170,8 @@ pub struct DockerConfig {
     pub labels: BTreeMap<String, String>,
     /// How long to wait for a service's port. Zero does not wait.
     pub wait_for_services: Duration,
+    /// For pulling images, besides what a job has.
+    pub logins: RegistryLogins,
     /// This program, linked statically: it is put into the helper image, which runs it as `dockwright internal helper`. Shell jobs
     /// use it, too, for the process that keeps theirs.
     pub helper_binary: PathBuf,

@@ -98,6 +98,7 @@ fn execute_reason(error: &ExecuteError) -> FailureReason {
         | ExecuteError::DisallowedPullPolicy { .. }
         | ExecuteError::GitStrategy { .. }
         | ExecuteError::Endpoint { .. }
+        | ExecuteError::Credentials { .. }
         | ExecuteError::InvalidContainer { .. } => FailureReason::RunnerConfigurationError,
         // What GitLab Runner reports for both.
         ExecuteError::DisallowedImage

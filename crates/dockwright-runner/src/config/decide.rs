@@ -8,7 +8,7 @@ use std::{
 use dockwright_job::Variable;
 
 use super::{
-    ContainerSettings, DockerConfig, ExecutorChoice, NetworkSettings, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
+    ContainerSettings, DockerConfig, ExecutorChoice, NetworkSettings, PullPolicy, RegistryLogins, Restrictions, RunnerConfig, ShellConfig,
     VolumeSettings,
     file::{DockerTable, RunnerEntry},
     resources,
@@ -31,6 +31,7 @@ pub struct Surroundings {
     /// Where jobs are when `builds_dir` and `cache_dir` are not set.
     pub working_directory: PathBuf,
     pub helper_binary: PathBuf,
+    pub logins: RegistryLogins,
 }
 
 /// An entry that no runner can be made of.
@@ -72,7 +73,7 @@ impl RunnerEntry {
             grace_period: Duration::from_secs(GRACE_PERIOD_SECS),
             executor,
             shell: ShellConfig { with_engine: true },
-            docker: docker_config(&docker, surroundings.helper_binary.clone())?,
+            docker: docker_config(&docker, surroundings)?,
         })
     }
 
@@ -85,7 +86,7 @@ impl RunnerEntry {
     }
 }
 
-fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> Result<DockerConfig, DecideError> {
+fn docker_config(docker: &DockerTable, surroundings: &Surroundings) -> Result<DockerConfig, DecideError> {
     Ok(DockerConfig {
         default_image: not_empty(&docker.image),
         volumes: docker.volumes.clone(),
@@ -107,7 +108,8 @@ fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> Result<DockerC
             ..0 => Duration::ZERO,
             secs => Duration::from_secs(positive(secs).unwrap_or(DEFAULT_SERVICE_WAIT_SECS)),
         },
-        helper_binary,
+        logins: surroundings.logins.clone(),
+        helper_binary: surroundings.helper_binary.clone(),
     })
 }
 

@@ -1,6 +1,9 @@
 //! What `[runners.docker]` says about a job's network, volumes and services.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use dockwright_job::{Image, Variable};
 
@@ -31,6 +34,15 @@ pub struct VolumeSettings {
     pub driver_options: HashMap<String, String>,
     /// Volumes that images declare stay when their container is removed.
     pub keep_anonymous: bool,
+}
+
+/// Where the docker client of whoever runs the runner keeps credentials of registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryLogins {
+    /// The first that is there is read: `~/.docker/config.json`, then `~/.dockercfg`.
+    pub files: Vec<PathBuf>,
+    /// Where programs `docker-credential-…` are looked for, as the runner's `PATH` says.
+    pub helper_directories: Vec<PathBuf>,
 }
 
 impl NetworkSettings {

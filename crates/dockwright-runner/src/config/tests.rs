@@ -348,6 +348,7 @@ fn an_entry_becomes_a_runner() {
         revision: "r".to_owned(),
         working_directory: "/w".into(),
         helper_binary: "/bin/true".into(),
+        logins: RegistryLogins::default(),
     };
     let config = loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).expect("a runner");
     assert_eq!((config.short_token.as_str(), config.output_limit_bytes), ("abcdefghi", 1024));
@@ -371,6 +372,7 @@ fn decide_docker(keys: &str) -> Result<DockerConfig, DecideError> {
         revision: String::new(),
         working_directory: "/w".into(),
         helper_binary: "/bin/true".into(),
+        logins: RegistryLogins::default(),
     };
     loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).map(|config| config.docker)
 }
@@ -421,6 +423,41 @@ fn settings_of_containers_are_decided_once() {
     let error = decide_docker("service_memory = \"lots\"").expect_err("no runner");
     assert!(error.to_string().starts_with("service_memory cannot be \"lots\": "), "{error}");
     assert!(!decide_docker("disable_cache = true").expect("a runner").keep_cache_volumes);
+}
+
+#[test]
+fn networks_services_and_volumes_are_decided_once() {
+    let docker = decide_docker(
+        "network_mode = \"bridge\"\nlinks = [\"db:database\"]\nnetwork_mtu = 1400\nservices_limit = 3\ncache_dir = \"/srv/cache\"\n\
+         volume_driver = \"local\"\nvolume_keep = true\ngpus = \"all\"\n\
+         [[runners.docker.services]]\nname = \"postgres:17\"\nalias = \"db\"\nenvironment = [\"A=b=c\"]\ncommand = [\"postgres\"]\n\
+         [runners.docker.container_labels]\nteam = \"blue\"\n[runners.docker.services_devices]\n\"postgres:*\" = [\"/dev/fuse\"]\n\
+         [runners.docker.volume_driver_ops]\ntype = \"tmpfs\"\n",
+    )
+    .expect("a runner");
+    assert_eq!((docker.network.mode.as_deref(), docker.network.mtu), (Some("bridge"), 1400));
+    assert_eq!(docker.network.links, ["db:database"]);
+    assert_eq!((docker.services_limit, docker.labels["team"].as_str()), (Some(3), "blue"));
+    let service = &docker.services[0];
+    assert_eq!(
+        (service.name.as_str(), service.alias.as_str(), service.command.as_slice()),
+        ("postgres:17", "db", &["postgres".to_owned()][..])
+    );
+    assert_eq!((service.variables[0].key.as_str(), service.variables[0].value.as_str()), ("A", "b=c"));
+    let volumes = &docker.volume_settings;
+    assert_eq!((volumes.cache_dir.as_deref(), volumes.driver.as_str(), volumes.keep_anonymous), (Some("/srv/cache"), "local", true));
+    assert_eq!(volumes.driver_options["type"], "tmpfs");
+    assert_eq!(docker.containers.services_devices["postgres:*"][0].container, "/dev/fuse");
+    assert_eq!(docker.containers.gpus.as_ref().map(|gpus| gpus.count), Some(-1));
+    assert_eq!(decide_docker("services_limit = -1").expect("a runner").services_limit, None);
+    for (keys, expected) in [
+        ("cache_dir = \"cache\"", "cache_dir cannot be \"cache\": the path of a directory is absolute"),
+        ("gpus = \"some\"", "gpus cannot be \"some\": GPUs are `all`, a number, or fields as in `\"device=0,1\",driver=nvidia`"),
+        ("[runners.docker.log_options]\nmax-size = \"1m\"", "log_options cannot be \"max-size\": only `env` and `labels` can be set"),
+        ("[[runners.docker.services]]\nenvironment = [\"A\"]", "environment cannot be \"A\": a variable of a service is `KEY=VALUE`"),
+    ] {
+        assert_eq!(decide_docker(keys).expect_err("no runner").to_string(), expected);
+    }
 }
 
 /// `UPDATE_EXPECT=1 cargo test -p dockwright-runner` writes the page anew.

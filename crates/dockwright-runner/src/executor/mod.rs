@@ -213,6 +213,8 @@ pub(crate) enum ExecuteError {
     DisallowedImage,
     #[error("user {user:?} is not an allowed user: [{allowed}]")]
     DisallowedUser { user: String, allowed: String },
+    #[error("read credentials of registries: {reason}")]
+    Credentials { reason: String },
     #[error("too many services requested: {requested}, only {allowed} allowed")]
     TooManyServices { requested: usize, allowed: usize },
     #[error("volume `{volume}`: {problem}")]

@@ -86,7 +86,10 @@ impl ImageSource<'_> {
     }
 
     async fn pull(&self, name: &str, platform: &str) -> Result<ImageInspect, Error> {
-        let found = self.keyring.find(name);
+        let (found, problems) = self.keyring.find(name).await;
+        for problem in problems {
+            self.trace.warning(problem.to_string()).await;
+        }
         if let Some(found) = &found {
             self.trace.line(format!("Authenticating with credentials from {}", found.source)).await;
         }
@@ -128,11 +131,12 @@ fn classify(message: &str) -> PullFailure {
         "request canceled",
         "connection reset",
     ];
-    const REFUSED: [&str; 8] = [
+    const REFUSED: [&str; 9] = [
         "not found",
         "no such image",
         "invalid reference format",
         "manifest unknown",
+        "no basic auth credentials",
         "unauthorized",
         "authentication required",
         "access denied",

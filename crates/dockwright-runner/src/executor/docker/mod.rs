@@ -123,10 +123,7 @@ impl DockerExecutor {
         ready.prepare_helper(context).await?;
         ready.open_directories(context, stop).await?;
 
-        let (keyring, warning) = Keyring::new(context.variables.text("DOCKER_AUTH_CONFIG"), &context.payload.credentials);
-        if let Some(warning) = warning {
-            context.trace.warning(warning).await;
-        }
+        let keyring = keyring(context).await?;
         let docker = ready.docker.clone();
         let images = ImageSource {
             docker: &docker,
@@ -247,6 +244,19 @@ pub(crate) fn unique_name(context: &ExecutorContext) -> String {
     let name = format!("runner-{}-project-{}-concurrent-{}", context.config.short_token, context.payload.job_info.project_id, context.slot);
     let lower = name.to_ascii_lowercase();
     lower.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(NAME_LIMIT).collect()
+}
+
+/// Credentials that cannot be had are a warning, since the images may be for everybody.
+async fn keyring(context: &ExecutorContext) -> Result<Keyring, ExecuteError> {
+    let variable = context.variables.text("DOCKER_AUTH_CONFIG");
+    let (keyring, problems) = Keyring::new(variable, &context.config.docker.logins, &context.payload.credentials).await;
+    for problem in problems {
+        if problem.is_hostile() {
+            return Err(ExecuteError::Credentials { reason: problem.to_string() });
+        }
+        context.trace.warning(problem.to_string()).await;
+    }
+    Ok(keyring)
 }
 
 fn exit_code(code: i64) -> ExecuteError {

@@ -1,6 +1,6 @@
 //! Running a container once: attach, start, write its input, take its output apart, wait for its exit code.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bollard::{
     Docker,
@@ -62,22 +62,20 @@ impl Run<'_> {
             .map_err(ExecuteError::engine(format!("attach to {}", self.what)))?;
         self.docker.start_container(self.container, None).await.map_err(ExecuteError::engine(format!("start {}", self.what)))?;
 
-        let transfer = self.transfer(input, attached.input, attached.output, output);
-        tokio::pin!(transfer);
-        let stopped = tokio::select! {
-            transferred = &mut transfer => {
-                transferred?;
-                false
-            }
-            () = self.stop.cancelled() => true,
+        let finish = async {
+            self.transfer(input, attached.input, attached.output, output).await?;
+            self.wait().await
         };
-        if stopped {
-            // Output goes on being shown while the processes end.
-            let wind_down = async { tokio::join!(self.end(), transfer) };
-            let _ = tokio::time::timeout(TERMINATE_TIMEOUT + self.grace * 2, wind_down).await;
-            return Err(ExecuteError::Stopped);
+        tokio::pin!(finish);
+        tokio::select! {
+            finished = &mut finish => finished,
+            () = self.stop.cancelled() => {
+                // Output goes on being shown while the processes end.
+                let wind_down = async { tokio::join!(self.end(), finish) };
+                let _ = tokio::time::timeout(TERMINATE_TIMEOUT + self.grace * 2, wind_down).await;
+                Err(ExecuteError::Stopped)
+            }
         }
-        self.wait().await
     }
 
     /// Copies in both directions until the output ends, which is when the container has ended.
@@ -101,6 +99,8 @@ impl Run<'_> {
             };
             match item {
                 None => break,
+                // An engine that closes the connection of a container that has not read all its input resets it.
+                Some(Err(error)) if is_reset(&error) => break,
                 Some(Err(error)) => return Err(ExecuteError::engine(format!("read the output of {}", self.what))(error)),
                 Some(Ok(LogOutput::StdErr { message })) => self.trace.write(Stream::Stderr, message).await,
                 Some(Ok(log)) => match &mut output {
@@ -149,6 +149,10 @@ impl Run<'_> {
         self.docker.start_exec(&exec.id, Some(StartExecOptions { detach: true, ..StartExecOptions::default() })).await?;
         Ok(())
     }
+}
+
+fn is_reset(error: &Error) -> bool {
+    matches!(error, Error::IOError { err } if err.kind() == io::ErrorKind::ConnectionReset)
 }
 
 /// A container that ends before it has read everything is no error; its exit code tells.

@@ -10,7 +10,7 @@ use dockwright_runner::{
     EngineProvider, FixedEndpoint,
     api::{Client, ExecutorKind, HealthLimits, HttpCoordinator, RunnerIdentity, details},
     config::{
-        ExecutorChoice, Surroundings,
+        ExecutorChoice, RegistryLogins, Surroundings,
         file::{DockerTable, RunnerEntry},
     },
     manager::ManagedRunner,
@@ -60,6 +60,7 @@ impl Runners {
             revision: "dockwright".to_owned(),
             working_directory: absolute(working_directory.unwrap_or(Path::new("."))),
             helper_binary: program,
+            logins: logins(),
         };
         Ok(Self { surroundings, host, engines, scratch, made: 0 })
     }
@@ -101,6 +102,16 @@ impl Runners {
     /// Ends the engine host at once.
     pub(in crate::command::runner) fn kill(&self) {
         self.host.kill();
+    }
+}
+
+/// Where the docker client of this user keeps credentials, and the programs that it leaves them to.
+fn logins() -> RegistryLogins {
+    let home = environment::absolute_path("HOME");
+    let path = environment::read("PATH").unwrap_or_default();
+    RegistryLogins {
+        files: home.iter().flat_map(|home| [home.join(".docker/config.json"), home.join(".dockercfg")]).collect(),
+        helper_directories: std::env::split_paths(&path).collect(),
     }
 }
 
