@@ -114,7 +114,7 @@ async fn a_job_in_a_network_that_is_there() {
 
     let payload = job(&place, 2, &["echo never"]);
     let missing = trace(&daemon, &place, payload, |config| config.docker.network.mode = Some("gone".to_owned())).await;
-    assert!(missing.contains("network gone not found"), "{missing}");
+    assert!(missing.ends_with("ERROR: Job failed: use the network `gone`: network gone not found\n"), "{missing}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,7 +118,7 @@ impl DockerExecutor {
         }
         let lease = self.lease.insert(lease);
         let ready = self.ready.insert(connect(context, lease).await?);
-        ready.create_network(context).await?;
+        ready.prepare_network(context).await?;
         ready.create_volumes(context).await?;
         ready.prepare_helper(context).await?;
         ready.open_directories(context, stop).await?;

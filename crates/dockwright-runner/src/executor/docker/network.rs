@@ -58,7 +58,7 @@ impl JobNetwork {
     pub(super) fn endpoint(&self, aliases: Vec<String>, mac_address: &str) -> NetworkingConfig {
         let has_names = match self {
             Self::Own(_) => true,
-            Self::Present(mode) => !is_of_every_engine(mode) && !mode.starts_with("container:"),
+            Self::Present(mode) => is_user_defined(mode),
         };
         let mac_address = Some(mac_address.to_owned()).filter(|address| !address.is_empty());
         if !has_names && mac_address.is_none() {
@@ -84,15 +84,37 @@ fn is_of_every_engine(mode: &str) -> bool {
     matches!(mode, DEFAULT_NETWORK | "default" | "host" | "none")
 }
 
+fn is_user_defined(mode: &str) -> bool {
+    !is_of_every_engine(mode) && !mode.starts_with("container:")
+}
+
 /// Lines of `/etc/hosts`, as `name:address`.
 pub(super) fn hosts<'a>(names: impl IntoIterator<Item = &'a str>, addresses: &[String]) -> Vec<String> {
     names.into_iter().flat_map(|name| addresses.iter().map(move |address| format!("{name}:{address}"))).collect()
 }
 
 impl Ready {
-    /// Makes the job's own network.
-    pub(super) async fn create_network(&mut self, context: &ExecutorContext) -> Result<(), ExecuteError> {
-        let JobNetwork::Own(name) = &self.network else { return Ok(()) };
+    /// Makes the job's own network, or sees that the one that is said to be there is.
+    pub(super) async fn prepare_network(&mut self, context: &ExecutorContext) -> Result<(), ExecuteError> {
+        match &self.network {
+            JobNetwork::Own(name) => self.create_network(context, name.clone()).await,
+            JobNetwork::Present(mode) if is_user_defined(mode) => self.find_network(mode).await,
+            JobNetwork::Present(_) => Ok(()),
+        }
+    }
+
+    async fn find_network(&self, name: &str) -> Result<(), ExecuteError> {
+        let action = format!("use the network `{name}`");
+        match self.docker.inspect_network(name, None).await {
+            Ok(_) => Ok(()),
+            Err(Error::DockerResponseServerError { status_code: 404, message }) => {
+                Err(ExecuteError::InvalidContainer { action, reason: message })
+            }
+            Err(error) => Err(ExecuteError::engine(action)(error)),
+        }
+    }
+
+    async fn create_network(&mut self, context: &ExecutorContext, name: String) -> Result<(), ExecuteError> {
         let settings = &context.config.docker.network;
         // Packets of a job's own engine go through it, whatever their size, and it has no IPv6.
         let mtu = Some(settings.mtu).filter(|mtu| *mtu > 0 && !self.job_scoped);
@@ -105,7 +127,7 @@ impl Ready {
             ..NetworkCreateRequest::default()
         };
         self.docker.create_network(request).await.map_err(ExecuteError::engine(format!("create the network {name}")))?;
-        self.created.network = Some(name.clone());
+        self.created.network = Some(name);
         Ok(())
     }
 
