@@ -22,7 +22,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use dockwright_store::{DiffId, Digest, ImageConfig, ImageId, ImageRef};
+use dockwright_store::{DiffId, Digest, ImageConfig, ImageId, ImageRef, reference::ParseImageRefError};
 use jiff::Timestamp;
 
 use crate::{
@@ -241,12 +241,15 @@ impl State {
         if let Ok(id) = text.parse::<ImageId>() {
             return if self.images.contains_key(&id) { Ok((id, None)) } else { Err(missing()) };
         }
-        if let Ok(name) = text.parse::<ImageRef>() {
-            if let Some(id) = self.by_name(&name) {
-                return Ok((id, Some(name)));
+        match text.parse::<ImageRef>() {
+            Ok(name) => {
+                if let Some(id) = self.by_name(&name) {
+                    return Ok((id, Some(name)));
+                }
             }
-        } else if Digest::from_hex(text).is_err() {
-            return Err(EngineError::invalid("invalid reference format"));
+            Err(_) if Digest::from_hex(text).is_ok() => {}
+            Err(error @ ParseImageRefError::Uppercase(_)) => return Err(EngineError::invalid(error.to_string())),
+            Err(_) => return Err(EngineError::invalid("invalid reference format")),
         }
         self.by_id_prefix(text)?.map(|id| (id, None)).ok_or_else(missing)
     }

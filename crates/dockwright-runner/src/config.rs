@@ -12,7 +12,9 @@ mod duration;
 mod edit;
 mod encode;
 pub mod file;
+mod gpus;
 mod problem;
+mod resources;
 pub(crate) mod restrictions;
 pub mod schema;
 mod secret;
@@ -21,7 +23,7 @@ pub mod system_id;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use dockwright_job::Variable;
+use dockwright_job::{Image, Variable};
 
 use crate::{api::TlsFiles, cache::RemoteCache};
 
@@ -33,7 +35,9 @@ pub use self::{
     duration::GoDuration,
     edit::{EditConfigError, append_runner, remove_runners, set_runner_values},
     encode::SKELETON,
+    gpus::GpuRequest,
     problem::{Problem, Severity},
+    resources::{NetworkSettings, RegistryLogins, VolumeSettings},
     restrictions::Restrictions,
     secret::Secret,
     store::{ConfigStore, LockedConfig, StoreError},
@@ -127,7 +131,13 @@ impl RunnerConfig {
                 restrictions: Restrictions::default(),
                 keep_cache_volumes: true,
                 containers: ContainerSettings::default(),
+                network: NetworkSettings::default(),
+                volume_settings: VolumeSettings::default(),
+                services: Vec::new(),
+                services_limit: None,
+                labels: BTreeMap::new(),
                 wait_for_services: Duration::from_secs(30),
+                logins: RegistryLogins::default(),
                 helper_binary,
             },
             custom: None,
@@ -179,8 +189,18 @@ pub struct DockerConfig {
     /// Volumes without a source outlive the job, for the next one of its project.
     pub keep_cache_volumes: bool,
     pub containers: ContainerSettings,
+    pub network: NetworkSettings,
+    pub volume_settings: VolumeSettings,
+    /// Of every job, before the job's own.
+    pub services: Vec<Image>,
+    /// How many services a job may have together with `services`. `None` does not limit.
+    pub services_limit: Option<usize>,
+    /// Of all containers, with the job's variables expanded in their values.
+    pub labels: BTreeMap<String, String>,
     /// How long to wait for a service's port. Zero does not wait.
     pub wait_for_services: Duration,
+    /// For pulling images, besides what a job has.
+    pub logins: RegistryLogins,
     /// This program, linked statically: it is put into the helper image, which runs it as `dockwright internal helper`. Shell jobs
     /// use it, too, for the process that keeps theirs.
     pub helper_binary: PathBuf,

@@ -48,6 +48,8 @@ impl fmt::Debug for RegistryCredentials {
 pub struct EngineLease {
     /// `unix:///path` or `tcp://host:port`.
     pub endpoint: String,
+    /// A directory with `ca.pem`, `cert.pem` and `key.pem`, for an engine that speaks TLS.
+    pub certificates: Option<PathBuf>,
     /// The engine serves this job alone, so handing it to the job's containers gives them nothing of anybody else's.
     pub job_scoped: bool,
     /// Where this program is in the engine's own file system. The helper container then gets it by a bind instead of in an image.
@@ -63,12 +65,19 @@ type Release = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 impl EngineLease {
     /// An engine that needs nothing done afterwards.
     pub fn unmanaged(endpoint: impl Into<String>) -> Self {
-        Self { endpoint: endpoint.into(), job_scoped: false, program: None, warning: None, release: Mutex::new(None) }
+        Self { endpoint: endpoint.into(), certificates: None, job_scoped: false, program: None, warning: None, release: Mutex::new(None) }
     }
 
     /// An engine made for one job. `release` ends it and returns when nothing of it runs any more.
     pub fn job_scoped(endpoint: impl Into<String>, release: impl FnOnce() -> BoxFuture<'static, ()> + Send + 'static) -> Self {
-        Self { endpoint: endpoint.into(), job_scoped: true, program: None, warning: None, release: Mutex::new(Some(Box::new(release))) }
+        Self { job_scoped: true, release: Mutex::new(Some(Box::new(release))), ..Self::unmanaged(endpoint) }
+    }
+
+    /// Tells that the engine speaks TLS, and where the certificates for it are.
+    #[must_use]
+    pub fn with_certificates(mut self, directory: Option<PathBuf>) -> Self {
+        self.certificates = directory;
+        self
     }
 
     /// Tells where this program is in the engine's own file system.
@@ -117,18 +126,26 @@ pub enum AcquireEngineError {
 #[derive(Debug, Clone)]
 pub struct FixedEndpoint {
     endpoint: String,
+    certificates: Option<PathBuf>,
 }
 
 impl FixedEndpoint {
     /// Takes an address as `DOCKER_HOST` has it, `unix://` or `tcp://`.
     pub fn new(endpoint: impl Into<String>) -> Self {
-        Self { endpoint: endpoint.into() }
+        Self { endpoint: endpoint.into(), certificates: None }
+    }
+
+    /// Speaks TLS, with the `ca.pem`, `cert.pem` and `key.pem` of a directory. The engine's certificate is always verified.
+    #[must_use]
+    pub fn with_certificates(mut self, directory: Option<PathBuf>) -> Self {
+        self.certificates = directory;
+        self
     }
 }
 
 impl EngineProvider for FixedEndpoint {
     fn acquire(&self, _request: EngineRequest) -> BoxFuture<'_, Result<EngineLease, AcquireEngineError>> {
-        let lease = EngineLease::unmanaged(self.endpoint.clone());
+        let lease = EngineLease::unmanaged(self.endpoint.clone()).with_certificates(self.certificates.clone());
         async move { Ok(lease) }.boxed()
     }
 }

@@ -99,10 +99,12 @@ fn execute_reason(error: &ExecuteError) -> FailureReason {
         | ExecuteError::GitStrategy { .. }
         | ExecuteError::Endpoint { .. }
         | ExecuteError::NoDirectory { .. }
+        | ExecuteError::Credentials { .. }
         | ExecuteError::InvalidContainer { .. } => FailureReason::RunnerConfigurationError,
         // What GitLab Runner reports for both.
         ExecuteError::DisallowedImage
         | ExecuteError::DisallowedUser { .. }
+        | ExecuteError::TooManyServices { .. }
         | ExecuteError::Stopped
         | ExecuteError::AcquireEngine(_)
         | ExecuteError::Engine { .. }

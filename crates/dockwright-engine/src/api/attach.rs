@@ -1,13 +1,14 @@
 //! Raw connections to processes: `attach`, `exec`, and the size of their terminals.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::mpsc,
+    time::timeout,
 };
 
 use crate::{
@@ -38,6 +39,8 @@ pub(super) const ROUTES: &[Route] = &[
 
 /// Bytes read from a client at a time.
 const INPUT_BYTES: usize = 16 * 1024;
+/// How long a client may take to see that the output has ended, and to close.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One client's view of a process.
 struct Session {
@@ -78,17 +81,23 @@ impl Session {
                 None => Ended::Over,
             }
         };
-        tokio::pin!(output, input);
-        tokio::select! {
-            () = &mut output => Ended::Over,
-            // The end of the client's input is not the end of the output.
-            ended = &mut input => {
-                if ended == Ended::Over {
-                    output.await;
+        let ended = {
+            tokio::pin!(output, input);
+            tokio::select! {
+                () = &mut output => Ended::Over,
+                // The end of the client's input is not the end of the output.
+                ended = &mut input => {
+                    if ended == Ended::Over {
+                        output.await;
+                    }
+                    ended
                 }
-                ended
             }
+        };
+        if ended == Ended::Over {
+            let _ = timeout(DISCARD_TIMEOUT, discard(&mut from_client)).await;
         }
+        ended
     }
 
     async fn send_output(&mut self, client: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
@@ -143,7 +152,13 @@ impl Session {
     }
 }
 
-async fn read_input(client: &mut (impl tokio::io::AsyncRead + Unpin), input: &Input, keys: &mut DetachKeys, closes: bool) -> Ended {
+/// Reads what nobody wants any more. To close a connection with unread input is to reset it, and the client may lose the last output.
+async fn discard(client: &mut (impl AsyncRead + Unpin)) {
+    let mut buffer = vec![0; INPUT_BYTES];
+    while let Ok(1..) = client.read(&mut buffer).await {}
+}
+
+async fn read_input(client: &mut (impl AsyncRead + Unpin), input: &Input, keys: &mut DetachKeys, closes: bool) -> Ended {
     let Some(writer) = input.writer().await else { return Ended::Over };
     let mut buffer = vec![0; INPUT_BYTES];
     while let Ok(length @ 1..) = client.read(&mut buffer).await {

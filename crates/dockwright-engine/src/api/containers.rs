@@ -45,7 +45,8 @@ fn container(request: &Request) -> Result<Arc<Container>> {
 
 async fn create(mut request: Request) -> Result<Response> {
     let body: Value = request.json().await?;
-    let parsed = CreateRequest::parse(&body)?;
+    let mut parsed = CreateRequest::parse(&body)?;
+    parsed.platform = request.query.non_empty("platform").map(str::to_owned);
     let name = request.query.non_empty("name").map(str::to_owned);
     let created = request.engine.create_container(name.as_deref(), parsed, request.caller).await?;
     Ok(stream::json(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": created.warnings })))

@@ -22,6 +22,8 @@ pub(crate) struct CreateRequest {
     pub(crate) host: HostConfig,
     /// Networks by name or id, as far as the request says more than `NetworkMode`.
     pub(crate) endpoints: BTreeMap<String, EndpointConfig>,
+    /// `os/architecture[/variant]` that the image must be for. It is not in the body of a request.
+    pub(crate) platform: Option<String>,
 }
 
 /// The part of a container that does not depend on where it runs.
@@ -209,7 +211,7 @@ impl CreateRequest {
         for (name, value) in fields.object("NetworkingConfig")?.entries("EndpointsConfig")? {
             endpoints.insert(name.to_owned(), EndpointConfig::parse(value)?);
         }
-        Ok(Self { config: Config::parse(fields)?, host: HostConfig::parse(host_value)?, endpoints })
+        Ok(Self { config: Config::parse(fields)?, host: HostConfig::parse(host_value)?, endpoints, platform: None })
     }
 }
 

@@ -41,8 +41,9 @@ const NAME_ATTEMPTS: usize = 10;
 impl Engine {
     /// Makes a container.
     pub(crate) async fn create_container(&self, wanted_name: Option<&str>, request: CreateRequest, caller: Caller) -> Result<Created> {
-        let CreateRequest { mut config, host, endpoints } = request;
+        let CreateRequest { mut config, host, endpoints, platform } = request;
         let image = self.images().table().find(&config.image)?;
+        check_platform(platform.as_deref().unwrap_or_default(), &image, &config.image)?;
         config.merge_image(&image.config().config)?;
         check(&config, &host, &image)?;
         let networks = self.attachments(&host, &config, endpoints)?;
@@ -180,6 +181,24 @@ fn check(config: &Config, host: &HostConfig, image: &Image) -> Result<()> {
         return Err(EngineError::invalid("Minimum memory limit allowed is 6MB"));
     }
     Ok(())
+}
+
+/// An image for another platform is as one that is not there, so that clients pull the one they want. A part of a platform that is
+/// not given may be anything.
+fn check_platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
+    let config = image.config();
+    let mut parts = wanted.split('/');
+    let matches = |part: Option<&str>, actual: &str| part.is_none_or(|part| part.is_empty() || actual.is_empty() || part == actual);
+    let is_wanted = matches(parts.next(), &config.os)
+        && matches(parts.next(), &config.architecture)
+        && config.variant.as_deref().is_none_or(|variant| matches(parts.next(), variant));
+    if is_wanted {
+        return Ok(());
+    }
+    let actual = format!("{}/{}", config.os, config.architecture);
+    Err(EngineError::not_found(format!(
+        "image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {actual}"
+    )))
 }
 
 /// What a new container is made of.

@@ -43,7 +43,9 @@ fn an_image_is_found_by_name_id_and_prefix() {
 fn a_missing_image_is_named_as_docker_names_it() {
     let table = ImageTable::default();
     assert_eq!(table.find("docker.io/library/nope").expect_err("missing").message, "No such image: nope:latest");
-    assert_eq!(table.find("Nope!").expect_err("invalid").message, "invalid reference format");
+    assert_eq!(table.find("nope!").expect_err("invalid").message, "invalid reference format");
+    let upper_case = table.find("Nope").expect_err("invalid").message;
+    assert_eq!(upper_case, "invalid reference format: repository name (library/Nope) must be lowercase");
     let id = record("a").id;
     assert_eq!(table.find(&id.to_string()).expect_err("missing").message, format!("No such image: {id}"));
 }

@@ -1,22 +1,32 @@
 //! Why a registry operation failed.
 
+use std::{error::Error, io};
+
 use dockwright_store::{
     ApplyLayerError, CommitError, CompressError, DiffId, Digest, PutImageError, StoreError, config::ParseConfigError,
     digest::ParseDigestError, manifest::ManifestError,
 };
 use reqwest::StatusCode;
+use url::Url;
 
 /// Why a registry operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No connection, or it broke.
-    #[error("reach the registry `{registry}`")]
+    /// No connection, or it broke. In the words of Docker, by which GitLab Runner and scripts tell an outage from a missing image.
+    #[error("Get \"{address}\": {problem}")]
     Unreachable {
-        /// The registry.
-        registry: String,
+        /// What was asked for.
+        address: String,
         /// The last attempt's failure.
-        #[source]
-        source: reqwest::Error,
+        problem: String,
+    },
+    /// The registry's token service gave no token.
+    #[error("Get \"{address}\": {source}")]
+    NoToken {
+        /// What the token was for.
+        address: String,
+        /// Its answer.
+        source: Box<ClientError>,
     },
     /// Its answer breaks off or is not what it should be.
     #[error("read the answer of the registry `{registry}`")]
@@ -28,15 +38,15 @@ pub enum ClientError {
         source: reqwest::Error,
     },
     /// No or wrong credentials.
-    #[error("unauthorized: {message}")]
+    #[error("{message}")]
     Unauthorized {
-        /// In the registry's words.
+        /// In the registry's words, which begin with a code such as `unauthorized: `; or why it was not asked.
         message: String,
     },
     /// Known, but not allowed; or Docker Hub's way of saying that there is no such repository.
-    #[error("denied: {message}")]
+    #[error("{message}")]
     Denied {
-        /// In the registry's words.
+        /// In the registry's words, which begin with a code such as `denied: `.
         message: String,
     },
     /// There is no such thing.
@@ -152,6 +162,7 @@ impl ClientError {
     /// Returns the sort of failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::NoToken { source, .. } => source.kind(),
             Self::Unauthorized { .. } => ErrorKind::Unauthorized,
             Self::Denied { .. } => ErrorKind::Forbidden,
             Self::NotFound { .. } | Self::Manifest(ManifestError::NoPlatform { .. }) => ErrorKind::NotFound,
@@ -174,7 +185,26 @@ impl ClientError {
     }
 
     pub(super) fn unreachable(registry: &str, source: reqwest::Error) -> Self {
-        Self::Unreachable { registry: registry.to_owned(), source: source.without_url() }
+        let address = source.url().map_or_else(|| registry.to_owned(), without_query);
+        Self::Unreachable { address, problem: connection_problem(&source) }
+    }
+
+    /// Tells what a token was wanted for.
+    pub(super) fn for_request(self, url: &Url) -> Self {
+        match self {
+            Self::Unauthorized { .. } | Self::Denied { .. } => Self::NoToken { address: without_query(url), source: Box::new(self) },
+            other => other,
+        }
+    }
+
+    /// `message` in the registry's words, with or without a code.
+    pub(super) fn unauthorized(message: String) -> Self {
+        Self::Unauthorized { message: with_code("unauthorized", message) }
+    }
+
+    /// As [`unauthorized`](Self::unauthorized).
+    pub(super) fn denied(message: String) -> Self {
+        Self::Denied { message: with_code("denied", message) }
     }
 
     pub(super) fn unreadable(registry: &str, source: reqwest::Error) -> Self {
@@ -183,5 +213,38 @@ impl ClientError {
 
     pub(super) fn protocol(registry: &str, problem: impl Into<String>) -> Self {
         Self::Protocol { registry: registry.to_owned(), problem: problem.into() }
+    }
+}
+
+fn with_code(code: &str, message: String) -> String {
+    let has_code = message.starts_with("unauthorized: ") || message.starts_with("denied: ");
+    if has_code { message } else { format!("{code}: {message}") }
+}
+
+/// A query may name a user.
+fn without_query(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.to_string()
+}
+
+/// Says why there is no answer, as Go's network library does.
+fn connection_problem(error: &reqwest::Error) -> String {
+    let authority = error.url().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+    let dial = authority.map_or_else(|| "dial tcp".to_owned(), |authority| format!("dial tcp {authority}"));
+    let causes: Vec<&dyn Error> = std::iter::successors(Some(error as &dyn Error), |&error| error.source()).collect();
+    let of_system = causes.iter().rev().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let last = causes.last().map(ToString::to_string).unwrap_or_default();
+    match of_system {
+        Some(io::ErrorKind::ConnectionRefused) => format!("{dial}: connect: connection refused"),
+        Some(io::ErrorKind::ConnectionReset) => "read: connection reset by peer".to_owned(),
+        Some(io::ErrorKind::TimedOut) if error.is_connect() => format!("{dial}: i/o timeout"),
+        _ if error.is_timeout() && error.is_connect() => format!("{dial}: i/o timeout"),
+        _ if error.is_timeout() => "net/http: request canceled (Client.Timeout exceeded while awaiting headers)".to_owned(),
+        _ if last.contains("failed to lookup address information") => {
+            let host = error.url().and_then(Url::host_str).unwrap_or_default();
+            format!("dial tcp: lookup {host}: no such host")
+        }
+        _ => last,
     }
 }

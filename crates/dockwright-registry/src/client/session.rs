@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     credentials::Credentials,
-    protocol::{MANIFEST_MAX_BYTES, Scope, parse_challenges},
+    protocol::{Challenge, MANIFEST_MAX_BYTES, Scope, parse_challenges},
 };
 
 const ATTEMPTS_MAX: u32 = 5;
@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && !authorised_again {
                 authorised_again = true;
-                self.authorise(&response).await?;
+                self.authorise(&response).await.map_err(|error| error.for_request(url))?;
                 continue;
             }
             let is_busy = matches!(
@@ -147,22 +147,21 @@ impl<'a> Session<'a> {
 
     async fn authorise(&self, response: &Response) -> Result<(), ClientError> {
         self.inner.tokens.forget(&self.key);
-        let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
-        let challenges: Vec<_> = headers.iter().filter_map(|value| value.to_str().ok()).flat_map(parse_challenges).collect();
+        let challenges: Vec<Challenge> = challenges(response).collect();
         self.inner.tokens.answer(&self.inner.transport, &self.endpoint, &challenges, &self.key).await.map(drop)
     }
 
     /// Turns a refusal into an error.
     pub(super) async fn refusal(&self, response: Response) -> ClientError {
         let status = response.status();
+        let is_scope_missing = challenges(&response).any(|challenge| challenge.get("error") == Some("insufficient_scope"));
         let message = message_of(response).await;
         let registry = self.registry().to_owned();
         match status {
             // A token was given and is not enough: the repository is there, perhaps, but not for this caller.
-            StatusCode::UNAUTHORIZED if self.key.credentials == Credentials::default() => ClientError::Unauthorized { message },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                ClientError::Denied { message: format!("requested access to the resource is denied: {message}") }
-            }
+            StatusCode::UNAUTHORIZED if is_scope_missing => ClientError::denied("requested access to the resource is denied".to_owned()),
+            StatusCode::UNAUTHORIZED => ClientError::unauthorized(message),
+            StatusCode::FORBIDDEN => ClientError::denied(message),
             StatusCode::NOT_FOUND => ClientError::NotFound { what: format!("manifest for {}", self.reference), message },
             StatusCode::TOO_MANY_REQUESTS => ClientError::TooManyRequests { registry, message },
             _ => ClientError::Refused { registry, status, message },
@@ -197,6 +196,11 @@ impl<'a> Session<'a> {
         }
         Ok(bytes)
     }
+}
+
+fn challenges(response: &Response) -> impl Iterator<Item = Challenge> {
+    let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
+    headers.iter().filter_map(|value| value.to_str().ok()).flat_map(parse_challenges)
 }
 
 /// How long to wait after the n-th attempt.

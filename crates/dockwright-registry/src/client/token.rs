@@ -83,7 +83,8 @@ impl TokenCache {
             if offers_basic && key.credentials.has_password() {
                 return Ok(key.credentials.basic_header());
             }
-            return Err(ClientError::Unauthorized { message: format!("the registry `{}` wants a login", endpoint.registry) });
+            // In the words of Docker, which know no code here.
+            return Err(ClientError::Unauthorized { message: "no basic auth credentials".to_owned() });
         };
         let asked = challenge.get("scope").map_or_else(|| key.scope.to_string(), ToOwned::to_owned);
         let answer = fetch(transport, endpoint, challenge, Some(&asked), &key.credentials, false).await?;
@@ -166,9 +167,9 @@ async fn fetch(
         status if status.is_success() => response.json().await.map_err(|source| ClientError::unreadable(registry, source)),
         StatusCode::UNAUTHORIZED => {
             let message = message_of(response).await;
-            if for_login { Err(wrong_password()) } else { Err(ClientError::Unauthorized { message }) }
+            if for_login { Err(wrong_password()) } else { Err(ClientError::unauthorized(message)) }
         }
-        StatusCode::FORBIDDEN => Err(ClientError::Denied { message: message_of(response).await }),
+        StatusCode::FORBIDDEN => Err(ClientError::denied(message_of(response).await)),
         StatusCode::TOO_MANY_REQUESTS => {
             Err(ClientError::TooManyRequests { registry: registry.clone(), message: message_of(response).await })
         }
@@ -193,7 +194,7 @@ fn add_query(realm: &mut Url, challenge: &Challenge, scope: Option<&str>, creden
 }
 
 fn wrong_password() -> ClientError {
-    ClientError::Unauthorized { message: "incorrect username or password".to_owned() }
+    ClientError::unauthorized("incorrect username or password".to_owned())
 }
 
 /// Returns what a registry says about its refusal.

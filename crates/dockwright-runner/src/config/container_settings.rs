@@ -9,7 +9,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::{decide::DecideError, file::DockerTable};
+use super::{decide::DecideError, file::DockerTable, gpus::GpuRequest};
 
 /// Settings of containers, in the units of the Docker Engine API. Empty texts and lists and zeros are the engine's defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,6 +26,11 @@ pub struct ContainerSettings {
     pub userns_mode: String,
     pub ipc_mode: String,
     pub shm_size_bytes: i64,
+    /// For the log that the engine keeps: `env` and `labels`.
+    pub log_options: HashMap<String, String>,
+    /// Devices of services, by the pattern of an image.
+    pub services_devices: BTreeMap<String, Vec<Device>>,
+    pub service_gpus: Option<GpuRequest>,
     pub tmpfs: HashMap<String, String>,
     pub services_tmpfs: HashMap<String, String>,
     /// With profiles of seccomp in place of the paths of their files.
@@ -42,6 +47,10 @@ pub struct ContainerSettings {
     pub oom_score_adjust: i64,
     pub oom_kill_disable: bool,
     pub volumes_from: Vec<String>,
+    pub gpus: Option<GpuRequest>,
+    /// Of the job's container alone, as the next.
+    pub pid_mode: String,
+    pub mac_address: String,
 }
 
 /// What a container may use.
@@ -104,6 +113,9 @@ impl ContainerSettings {
             userns_mode: docker.userns_mode.clone(),
             ipc_mode: docker.ipcmode.clone(),
             shm_size_bytes: docker.shm_size,
+            log_options: log_options(&docker.log_options)?,
+            services_devices: devices_by_image(&docker.services_devices)?,
+            service_gpus: gpus("service_gpus", &docker.service_gpus)?,
             tmpfs: docker.tmpfs.clone(),
             services_tmpfs: docker.services_tmpfs.clone(),
             security_opt: security_options(&docker.security_opt)?,
@@ -111,13 +123,16 @@ impl ContainerSettings {
             cap_add: docker.cap_add.clone(),
             cap_drop: docker.cap_drop.clone(),
             group_add: docker.group_add.clone(),
-            devices: docker.devices.iter().map(|text| device(text)).collect::<Result<_, _>>()?,
+            devices: devices(&docker.devices)?,
             device_cgroup_rules: docker.device_cgroup_rules.clone(),
             sysctls: docker.sysctls.clone(),
             ulimits: ulimits(&docker.ulimit)?,
             oom_score_adjust: docker.oom_score_adjust,
             oom_kill_disable: docker.oom_kill_disable,
             volumes_from: docker.volumes_from.clone(),
+            gpus: gpus("gpus", &docker.gpus)?,
+            pid_mode: docker.pid_mode.clone(),
+            mac_address: docker.mac_address.clone(),
         })
     }
 }
@@ -174,6 +189,29 @@ fn addresses(list: &[String]) -> Result<Vec<String>, DecideError> {
     match list.iter().find(|text| text.parse::<IpAddr>().is_err()) {
         Some(text) => Err(wrong("dns", text, "a DNS server is given by its IP address")),
         None => Ok(list.to_vec()),
+    }
+}
+
+fn devices(list: &[String]) -> Result<Vec<Device>, DecideError> {
+    list.iter().map(|text| device(text)).collect()
+}
+
+fn devices_by_image(table: &BTreeMap<String, Vec<String>>) -> Result<BTreeMap<String, Vec<Device>>, DecideError> {
+    table.iter().map(|(pattern, list)| Ok((pattern.clone(), devices(list)?))).collect()
+}
+
+fn gpus(key: &'static str, text: &str) -> Result<Option<GpuRequest>, DecideError> {
+    match text {
+        "" => Ok(None),
+        _ => GpuRequest::parse(text).map(Some).map_err(|expected| wrong(key, text, expected)),
+    }
+}
+
+/// The log is read back for the trace, so its driver is not open to choice.
+fn log_options(table: &HashMap<String, String>) -> Result<HashMap<String, String>, DecideError> {
+    match table.keys().find(|key| !matches!(key.as_str(), "env" | "labels")) {
+        Some(key) => Err(wrong("log_options", key, "only `env` and `labels` can be set")),
+        None => Ok(table.clone()),
     }
 }
 

@@ -11,8 +11,10 @@ use dockwright_job::Variable;
 use crate::api::TlsFiles;
 
 use super::{
-    ContainerSettings, CustomConfig, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
+    ContainerSettings, CustomConfig, DockerConfig, ExecutorChoice, NetworkSettings, PullPolicy, RegistryLogins, Restrictions, RunnerConfig,
+    ShellConfig, VolumeSettings,
     file::{CacheTable, DockerTable, RunnerEntry},
+    resources,
     schema::ExecutorName,
 };
 
@@ -32,6 +34,7 @@ pub struct Surroundings {
     /// Where jobs are when `builds_dir` and `cache_dir` are not set.
     pub working_directory: PathBuf,
     pub helper_binary: PathBuf,
+    pub logins: RegistryLogins,
 }
 
 /// An entry that no runner can be made of.
@@ -83,7 +86,7 @@ impl RunnerEntry {
             grace_period: Duration::from_secs(GRACE_PERIOD_SECS),
             executor,
             shell: ShellConfig { with_engine: true },
-            docker: docker_config(&docker, surroundings.helper_binary.clone())?,
+            docker: docker_config(&docker, surroundings)?,
             custom: match executor {
                 ExecutorChoice::Custom => Some(Arc::new(CustomConfig::decide(self)?)),
                 _ => None,
@@ -107,7 +110,7 @@ impl RunnerEntry {
     }
 }
 
-fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> Result<DockerConfig, DecideError> {
+fn docker_config(docker: &DockerTable, surroundings: &Surroundings) -> Result<DockerConfig, DecideError> {
     Ok(DockerConfig {
         default_image: not_empty(&docker.image),
         volumes: docker.volumes.clone(),
@@ -120,11 +123,17 @@ fn docker_config(docker: &DockerTable, helper_binary: PathBuf) -> Result<DockerC
         restrictions: restrictions(docker)?,
         keep_cache_volumes: !docker.disable_cache,
         containers: ContainerSettings::decide(docker)?,
+        network: NetworkSettings::decide(docker),
+        volume_settings: VolumeSettings::decide(docker)?,
+        services: resources::services(docker)?,
+        services_limit: docker.services_limit.and_then(|limit| usize::try_from(limit).ok()),
+        labels: docker.container_labels.clone(),
         wait_for_services: match docker.wait_for_services_timeout {
             ..0 => Duration::ZERO,
             secs => Duration::from_secs(positive(secs).unwrap_or(DEFAULT_SERVICE_WAIT_SECS)),
         },
-        helper_binary,
+        logins: surroundings.logins.clone(),
+        helper_binary: surroundings.helper_binary.clone(),
     })
 }
 

@@ -213,6 +213,40 @@ pub struct DockerTable {
     pub pull_policy: Vec<String>,
     /// Seconds; 0 is the default, less than 0 does not wait.
     pub wait_for_services_timeout: i64,
+    pub tls_cert_path: String,
+    pub tls_verify: bool,
+    pub network_mode: String,
+    /// `container[:alias]`.
+    pub links: Vec<String>,
+    pub enable_ipv6: bool,
+    pub network_mtu: i64,
+    pub pid_mode: String,
+    pub mac_address: String,
+    pub services: Vec<ServiceTable>,
+    /// Less than 0 does not limit.
+    pub services_limit: Option<i64>,
+    /// By the pattern of an image.
+    pub services_devices: BTreeMap<String, Vec<String>>,
+    pub gpus: String,
+    pub service_gpus: String,
+    pub cache_dir: String,
+    pub volume_driver: String,
+    pub volume_driver_ops: HashMap<String, String>,
+    pub volume_keep: bool,
+    pub container_labels: BTreeMap<String, String>,
+    pub log_options: HashMap<String, String>,
+}
+
+/// `[[runners.docker.services]]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ServiceTable {
+    pub name: String,
+    pub alias: String,
+    pub command: Vec<String>,
+    pub entrypoint: Vec<String>,
+    /// `KEY=VALUE`.
+    pub environment: Vec<String>,
 }
 
 /// A file as far as it could be read.

@@ -352,6 +352,7 @@ fn an_entry_becomes_a_runner() {
         revision: "r".to_owned(),
         working_directory: "/w".into(),
         helper_binary: "/bin/true".into(),
+        logins: RegistryLogins::default(),
     };
     let config = loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).expect("a runner");
     assert_eq!((config.short_token.as_str(), config.output_limit_bytes), ("abcdefghi", 1024));
@@ -377,6 +378,7 @@ fn decide(text: &str) -> Result<RunnerConfig, DecideError> {
         revision: String::new(),
         working_directory: "/w".into(),
         helper_binary: "/bin/true".into(),
+        logins: RegistryLogins::default(),
     };
     loaded.file.runners[0].decide(&surroundings, "/w/scratch".into())
 }
@@ -457,6 +459,41 @@ fn settings_of_containers_are_decided_once() {
     assert!(!decide_docker("disable_cache = true").expect("a runner").keep_cache_volumes);
 }
 
+#[test]
+fn networks_services_and_volumes_are_decided_once() {
+    let docker = decide_docker(
+        "network_mode = \"bridge\"\nlinks = [\"db:database\"]\nnetwork_mtu = 1400\nservices_limit = 3\ncache_dir = \"/srv/cache\"\n\
+         volume_driver = \"local\"\nvolume_keep = true\ngpus = \"all\"\n\
+         [[runners.docker.services]]\nname = \"postgres:17\"\nalias = \"db\"\nenvironment = [\"A=b=c\"]\ncommand = [\"postgres\"]\n\
+         [runners.docker.container_labels]\nteam = \"blue\"\n[runners.docker.services_devices]\n\"postgres:*\" = [\"/dev/fuse\"]\n\
+         [runners.docker.volume_driver_ops]\ntype = \"tmpfs\"\n",
+    )
+    .expect("a runner");
+    assert_eq!((docker.network.mode.as_deref(), docker.network.mtu), (Some("bridge"), 1400));
+    assert_eq!(docker.network.links, ["db:database"]);
+    assert_eq!((docker.services_limit, docker.labels["team"].as_str()), (Some(3), "blue"));
+    let service = &docker.services[0];
+    assert_eq!(
+        (service.name.as_str(), service.alias.as_str(), service.command.as_slice()),
+        ("postgres:17", "db", &["postgres".to_owned()][..])
+    );
+    assert_eq!((service.variables[0].key.as_str(), service.variables[0].value.as_str()), ("A", "b=c"));
+    let volumes = &docker.volume_settings;
+    assert_eq!((volumes.cache_dir.as_deref(), volumes.driver.as_str(), volumes.keep_anonymous), (Some("/srv/cache"), "local", true));
+    assert_eq!(volumes.driver_options["type"], "tmpfs");
+    assert_eq!(docker.containers.services_devices["postgres:*"][0].container, "/dev/fuse");
+    assert_eq!(docker.containers.gpus.as_ref().map(|gpus| gpus.count), Some(-1));
+    assert_eq!(decide_docker("services_limit = -1").expect("a runner").services_limit, None);
+    for (keys, expected) in [
+        ("cache_dir = \"cache\"", "cache_dir cannot be \"cache\": the path of a directory is absolute"),
+        ("gpus = \"some\"", "gpus cannot be \"some\": GPUs are `all`, a number, or fields as in `\"device=0,1\",driver=nvidia`"),
+        ("[runners.docker.log_options]\nmax-size = \"1m\"", "log_options cannot be \"max-size\": only `env` and `labels` can be set"),
+        ("[[runners.docker.services]]\nenvironment = [\"A\"]", "environment cannot be \"A\": a variable of a service is `KEY=VALUE`"),
+    ] {
+        assert_eq!(decide_docker(keys).expect_err("no runner").to_string(), expected);
+    }
+}
+
 /// `UPDATE_EXPECT=1 cargo test -p dockwright-runner` writes the page anew.
 #[test]
 fn the_reference_page_has_every_key_with_its_class() {
@@ -483,24 +520,16 @@ fn the_reference_page_has_every_key_with_its_class() {
 
 #[test]
 fn caches_are_decided() {
-    let decide = |text: &str| {
+    let has_cache = |text: &str| {
         let text = format!("[[runners]]\nname = \"r\"\nurl = \"https://g\"\ntoken = \"t\"\nexecutor = \"shell\"\n[runners.cache]\n{text}");
-        let loaded = LoadedConfig::read(&text, |_| None);
-        assert!(loaded.is_valid(), "{:?}", loaded.problems);
-        let surroundings = Surroundings {
-            system_id: String::new(),
-            version: String::new(),
-            revision: String::new(),
-            working_directory: "/".into(),
-            helper_binary: "/bin/true".into(),
-        };
-        let config = loaded.file.runners[0].decide(&surroundings, "/scratch".into());
+        assert!(LoadedConfig::read(&text, |_| None).is_valid());
+        let config = decide(&text);
         config.map(|config| config.remote_cache.is_some()).map_err(|error| error.to_string())
     };
     let bucket = "[runners.cache.s3]\nBucketName = \"b\"\nAccessKey = \"a\"\nSecretKey = \"s\"\n";
-    assert_eq!(decide("[runners.cache.s3]\n"), Ok(false));
-    assert_eq!(decide(&format!("Type = \"s3\"\nShared = true\n{bucket}")), Ok(true));
-    assert_eq!(decide(&format!("Type = \"s3\"\n{bucket}ServerSideEncryption = \"KMS\"\nServerSideEncryptionKeyID = \"k\"\n")), Ok(true));
+    assert_eq!(has_cache("[runners.cache.s3]\n"), Ok(false));
+    assert_eq!(has_cache(&format!("Type = \"s3\"\nShared = true\n{bucket}")), Ok(true));
+    assert_eq!(has_cache(&format!("Type = \"s3\"\n{bucket}ServerSideEncryption = \"KMS\"\nServerSideEncryptionKeyID = \"k\"\n")), Ok(true));
     let error = |text: &str| decide(text).expect_err("the settings are wrong");
     assert_eq!(error("Type = \"ftp\"\n"), "runners.cache.Type cannot be \"ftp\": there are s3, gcs and azure");
     assert_eq!(error("Type = \"s3\"\n"), "the remote cache: [runners.cache.s3]: `BucketName` is missing");

@@ -224,6 +224,10 @@ pub(crate) enum ExecuteError {
     DisallowedImage,
     #[error("user {user:?} is not an allowed user: [{allowed}]")]
     DisallowedUser { user: String, allowed: String },
+    #[error("read credentials of registries: {reason}")]
+    Credentials { reason: String },
+    #[error("too many services requested: {requested}, only {allowed} allowed")]
+    TooManyServices { requested: usize, allowed: usize },
     #[error("volume `{volume}`: {problem}")]
     Volume { volume: String, problem: &'static str },
     #[error("pull_policy `{policy}` of image `{image}` is unknown; there are always, if-not-present and never")]

@@ -13,7 +13,7 @@ use crate::{
         docker::{
             DockerExecutor,
             image_name::{ServiceName, is_dind, is_docker_client},
-            job_image,
+            job_image, job_services,
         },
         shell::ShellExecutor,
     },
@@ -129,7 +129,7 @@ pub(super) fn docker_setup(context: &ExecutorContext, own_endpoint: Option<Strin
     let variables = &context.variables;
     let set = |key: &str| variables.get(key).map(str::to_owned);
     let is_client = job_image(context).is_some_and(|image| is_docker_client(&variables.expand(&image.name)));
-    let services = context.payload.services.iter().map(|service| {
+    let services = job_services(context).map(|service| {
         let image = variables.expand(&service.name);
         let names = ServiceName::parse(&image, &variables.expand(&service.alias));
         let own = JobVariables::new(service.variables.clone());

@@ -40,8 +40,7 @@ impl Dockerd {
         let path = |name: &str| root.path().join(name).display().to_string();
         let log = fs::File::create(root.path().join("log")).expect("a log");
         let daemon = format!(
-            "ip link set lo up; exec dockerd --host unix://{} --data-root {} --exec-root {} --pidfile {} --iptables=false --ip6tables=false \
-             --bridge=none --storage-driver vfs",
+            "ip link set lo up; exec dockerd --host unix://{} --data-root {} --exec-root {} --pidfile {} --iptables=false --ip6tables=false",
             path("sock"),
             path("data"),
             path("exec"),
@@ -58,7 +57,21 @@ impl Dockerd {
         let mut daemon = Self { process, root };
         daemon.wait_until_it_listens();
         daemon.make_images();
+        daemon.wait_until_it_runs_containers();
         daemon
+    }
+
+    /// On a busy machine its containerd comes later than the API.
+    fn wait_until_it_runs_containers(&self) {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let output = self.client(&["run", "--rm", "busybox", "true"]).output().expect("the docker client runs");
+            if output.status.success() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no container runs: {}", String::from_utf8_lossy(&output.stderr));
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 
     fn wait_until_it_listens(&mut self) {
@@ -81,6 +94,12 @@ impl Dockerd {
         format!("unix://{}", self.socket().display())
     }
 
+    /// The network namespace of the daemon, for what is to listen where the daemon can reach it.
+    #[allow(dead_code, reason = "only the tests of the program have something to start there")]
+    pub(crate) fn network_namespace(&self) -> String {
+        format!("/proc/{}/ns/net", self.process.id())
+    }
+
     /// Runs the Docker client and returns its output.
     pub(crate) fn docker(&self, arguments: &[&str]) -> String {
         let output = self.client(arguments).output().expect("the docker client runs");
@@ -88,7 +107,7 @@ impl Dockerd {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    fn client(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.args(arguments).env("DOCKER_HOST", self.endpoint()).env_remove("DOCKER_CONTEXT").env_remove("DOCKER_TLS_VERIFY");
         command
@@ -100,7 +119,9 @@ impl Dockerd {
         self.import(&rootfs, "web:1", &["EXPOSE 8080", "CMD [\"httpd\",\"-f\",\"-v\",\"-p\",\"8080\",\"-h\",\"/www\"]"]);
         self.import(&rootfs, "deaf:1", &["EXPOSE 8080", "CMD [\"sh\",\"-c\",\"echo I refuse; exit 1\"]"]);
         self.import(&rootfs, "entry:1", &["ENTRYPOINT [\"/entry.sh\"]", "CMD [\"sh\"]"]);
+        self.import(&rootfs, "volume:1", &["VOLUME [\"/vol\"]"]);
         self.import(&rootfs, "user:1", &["USER 1000:1000"]);
+        self.import(&tar::Builder::new(Vec::new()).into_inner().expect("a tar"), "empty:1", &["CMD [\"/none\"]"]);
     }
 
     fn import(&self, rootfs: &[u8], name: &str, changes: &[&str]) {

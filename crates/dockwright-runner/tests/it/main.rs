@@ -2,6 +2,7 @@
 
 mod custom;
 mod docker;
+mod docker_settings;
 mod dockerd;
 mod fake_server;
 mod http;

@@ -45,11 +45,16 @@ impl Recorder {
 
     /// A job's trace without colours, times and random parts.
     pub(crate) fn trace(&self, job: u64) -> String {
-        let raw = self.traces.lock().expect("not poisoned").get(&JobId(job)).cloned().unwrap_or_default();
-        let text = String::from_utf8_lossy(&raw).into_owned();
+        let text = self.raw_trace(job);
         let sections = Regex::new(r"section_(start|end):\d+:([a-z_]+)\r\x1b\[0K").expect("a pattern");
         let text = sections.replace_all(&text, "<$1 $2>");
         Regex::new(r"\x1b\[[0-9;]*[mK]").expect("a pattern").replace_all(&text, "").into_owned()
+    }
+
+    /// A job's trace as it was sent.
+    pub(crate) fn raw_trace(&self, job: u64) -> String {
+        let raw = self.traces.lock().expect("not poisoned").get(&JobId(job)).cloned().unwrap_or_default();
+        String::from_utf8_lossy(&raw).into_owned()
     }
 
     pub(crate) fn final_update(&self, job: u64) -> JobUpdate {

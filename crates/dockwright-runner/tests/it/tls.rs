@@ -18,14 +18,14 @@ use tokio_rustls::{
     },
 };
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
 }
 
-/// Serves `POST runners/verify` over TLS, to clients with a certificate of the authority.
-async fn serve(authority: &CertifiedIssuer<'static, KeyPair>) -> String {
+/// Lets clients in that have a certificate of the authority.
+pub(crate) fn acceptor(authority: &CertifiedIssuer<'static, KeyPair>) -> TlsAcceptor {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
     let certificate = params.signed_by(&key, authority).expect("a certificate");
@@ -39,7 +39,12 @@ async fn serve(authority: &CertifiedIssuer<'static, KeyPair>) -> String {
         .with_client_cert_verifier(clients)
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())))
         .expect("a certificate");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Serves `POST runners/verify` over TLS.
+async fn serve(authority: &CertifiedIssuer<'static, KeyPair>) -> String {
+    let acceptor = acceptor(authority);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
@@ -59,11 +64,17 @@ async fn serve(authority: &CertifiedIssuer<'static, KeyPair>) -> String {
     format!("https://localhost:{port}")
 }
 
-fn write_pair(directory: &Path, authority: &CertifiedIssuer<'static, KeyPair>) {
+/// A client's certificate and key.
+pub(crate) fn pair(authority: &CertifiedIssuer<'static, KeyPair>) -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let certificate = CertificateParams::new(vec!["runner".to_owned()]).expect("parameters").signed_by(&key, authority).expect("signed");
-    fs::write(directory.join("localhost.auth.crt"), certificate.pem()).expect("a file");
-    fs::write(directory.join("localhost.auth.key"), key.serialize_pem()).expect("a file");
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn write_pair(directory: &Path, authority: &CertifiedIssuer<'static, KeyPair>) {
+    let (certificate, key) = pair(authority);
+    fs::write(directory.join("localhost.auth.crt"), certificate).expect("a file");
+    fs::write(directory.join("localhost.auth.key"), key).expect("a file");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -132,11 +132,16 @@ impl Header {
         let path = CleanPath::parse(&raw, &name)?;
         let link = entry.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
         let header = entry.header();
-        let id = |id: io::Result<u64>| id.and_then(|id| u32::try_from(id).map_err(io::Error::other)).map_err(EntryError::Read);
+        let fields = header.as_old();
+        let id = |field: &[u8], id: io::Result<u64>| {
+            let id = zero_if_blank(field, id);
+            id.and_then(|id| u32::try_from(id).map_err(io::Error::other)).map_err(EntryError::Read)
+        };
+        let mtime = zero_if_blank(&fields.mtime, header.mtime()).map_err(EntryError::Read)?;
         let mut parsed = Self {
             mode: header.mode().map_err(EntryError::Read)? & 0o7777,
-            owner: (id(header.uid())?, id(header.gid())?),
-            mtime: Timespec { tv_sec: header.mtime().map_err(EntryError::Read)?.cast_signed(), tv_nsec: 0 },
+            owner: (id(&fields.uid, header.uid())?, id(&fields.gid, header.gid())?),
+            mtime: Timespec { tv_sec: mtime.cast_signed(), tv_nsec: 0 },
             device: (header.device_major().ok().flatten().unwrap_or(0), header.device_minor().ok().flatten().unwrap_or(0)),
             xattrs: Vec::new(),
             name,
@@ -169,6 +174,12 @@ impl Header {
         let path = self.name.clone();
         move |source| EntryError::System { doing, path, source }
     }
+}
+
+/// Some writers leave fields blank that are zero, and Docker, whose reader takes them for that, keeps layers as they were written.
+fn zero_if_blank(field: &[u8], number: io::Result<u64>) -> io::Result<u64> {
+    let is_blank = field.iter().all(|&byte| matches!(byte, 0 | b' '));
+    if is_blank { Ok(0) } else { number }
 }
 
 /// `1234.5678`, possibly negative.

@@ -105,6 +105,22 @@ fn an_ordinary_layer_is_extracted_with_all_its_metadata() {
 }
 
 #[test]
+fn blank_numbers_are_zero() {
+    requires!(Root);
+    let fixture = Fixture::new();
+    let mut tar = Tar::default();
+    let mut header = Header::new_gnu();
+    header.set_path("blank").unwrap();
+    header.set_mode(0o644);
+    header.set_size(0);
+    header.set_cksum();
+    assert!(header.uid().is_err(), "the fields are blank");
+    tar.0.extend(header.as_bytes());
+    let blank = fs::metadata(fixture.apply(tar).unwrap().join("blank")).unwrap();
+    assert_eq!((blank.uid(), blank.gid(), blank.mtime()), (0, 0, 0));
+}
+
+#[test]
 fn whiteouts_take_overlayfs_form_wherever_they_stand() {
     requires!(Root);
     let fixture = Fixture::new();

@@ -64,7 +64,7 @@ impl Session {
                 pulled.map(|pulled| session.grant_image(pulled.image, Some(pulled.digest))).transpose()
             })
             .await?;
-        let record = found.ok_or_else(|| no_manifest(name))?;
+        let record = found.ok_or_else(|| no_manifest(name, "manifest unknown: manifest unknown"))?;
         announce_present(name, &record, outlet).await;
         Ok(record)
     }
@@ -298,9 +298,8 @@ fn progress_to(outlet: &Outlet) -> OnProgress {
     })
 }
 
-fn no_manifest(name: &ImageRef) -> BrokerError {
-    let message = format!("manifest for {} not found: manifest unknown: manifest unknown", name.familiar());
-    BrokerError::new(BrokerErrorKind::NotFound, message)
+fn no_manifest(name: &ImageRef, reason: &str) -> BrokerError {
+    BrokerError::new(BrokerErrorKind::NotFound, format!("manifest for {} not found: {reason}", name.familiar()))
 }
 
 fn denied_pull(name: &ImageRef, reason: &str) -> String {
@@ -309,14 +308,15 @@ fn denied_pull(name: &ImageRef, reason: &str) -> String {
 
 /// Docker says for a refused pull that the repository may not exist, because registries do not tell.
 fn pull_error(name: &ImageRef, error: &ClientError) -> BrokerError {
-    match error.kind() {
-        ClientErrorKind::NotFound if matches!(error, ClientError::NotFound { .. }) => no_manifest(name),
-        ClientErrorKind::Unauthorized | ClientErrorKind::Forbidden => {
-            BrokerError::new(BrokerErrorKind::NotFound, denied_pull(name, &chain(error)))
-        }
-        ClientErrorKind::Unavailable => {
+    match (error, error.kind()) {
+        (ClientError::NotFound { message, .. }, _) => no_manifest(name, message),
+        (ClientError::NoToken { .. }, _) => BrokerError::new(BrokerErrorKind::Internal, error.to_string()),
+        (_, ClientErrorKind::Unauthorized) => BrokerError::new(BrokerErrorKind::Internal, chain(error)),
+        (_, ClientErrorKind::Forbidden) => BrokerError::new(BrokerErrorKind::NotFound, denied_pull(name, &chain(error))),
+        // Docker answers both with 500.
+        (_, ClientErrorKind::Unavailable) => {
             let hint = format!("`dockwright image import` gives this machine {} without a registry", name.familiar());
-            BrokerError::new(BrokerErrorKind::Unavailable, format!("{}\nhint: {hint}", chain(error)))
+            BrokerError::new(BrokerErrorKind::Internal, format!("{}\nhint: {hint}", chain(error)))
         }
         _ => registry_error(error),
     }

@@ -1,8 +1,13 @@
 //! `[runners.docker]`.
 
-use super::key::{NOT_DONE, Table, boolean, integer, tables, text, text_map, text_or_texts, texts, texts_map};
+use super::key::{Table, boolean, integer, tables, text, text_map, text_or_texts, texts, texts_map};
 
 const FOREIGN_ONLY: &str = "the Docker engine of `host` is told; a job's own engine does without it";
+const FOREIGN_CONTAINERS: &str = "with `host` only: a job's own engine has no containers but the job's";
+const NETWORK: &str =
+    "a job's own engine has `bridge`, `host` and `none`; without the key every job has a network of its own, as with FF_NETWORK_PER_BUILD";
+const TLS: &str = "`false` with a `tls_cert_path` verifies the engine, too";
+const HELPER: &str = "the helper is this program itself, in an image that is made here";
 const OWN_SECURITY: &str = "a job's own engine refuses seccomp profiles other than `unconfined` and `builtin`";
 
 /// `[runners.docker]`.
@@ -11,8 +16,8 @@ pub(super) static DOCKER: Table = Table::with_flags(
     "DOCKER_",
     &[
         text("host").flag().approximated("without it every job has an engine of its own; DOCKER_HOST is not asked"),
-        text("tls_cert_path").flag().long("cert-path").variable("DOCKER_CERT_PATH").ignored(NOT_DONE),
-        boolean("tls_verify").written().flag().long("tlsverify").ignored(NOT_DONE),
+        text("tls_cert_path").flag().long("cert-path").variable("DOCKER_CERT_PATH").honoured(),
+        boolean("tls_verify").written().flag().long("tlsverify").approximated(TLS),
         text("hostname").flag().honoured(),
         text("image").written().flag().honoured(),
         text("runtime").flag().approximated(FOREIGN_ONLY),
@@ -41,32 +46,32 @@ pub(super) static DOCKER: Table = Table::with_flags(
         texts("services_security_opt").flag().approximated(OWN_SECURITY),
         texts("devices").flag().honoured(),
         texts("device_cgroup_rules").flag().approximated(FOREIGN_ONLY),
-        text("gpus").flag().ignored(NOT_DONE),
-        texts_map("services_devices").flag().long("services_devices").ignored(NOT_DONE),
+        text("gpus").flag().approximated(FOREIGN_ONLY),
+        texts_map("services_devices").flag().long("services_devices").honoured(),
         boolean("disable_cache").written().flag().honoured(),
         texts("volumes").flag().honoured(),
-        boolean("volume_keep").written().flag().ignored(NOT_DONE),
-        text("volume_driver").flag().ignored(NOT_DONE),
-        text_map("volume_driver_ops").flag().ignored(NOT_DONE),
-        text("cache_dir").flag().ignored(NOT_DONE),
+        boolean("volume_keep").written().flag().approximated(FOREIGN_ONLY),
+        text("volume_driver").flag().approximated(FOREIGN_ONLY),
+        text_map("volume_driver_ops").flag().approximated(FOREIGN_ONLY),
+        text("cache_dir").flag().approximated("a directory of the machine of `host`; the volumes of a job's own engine end with the job"),
         texts("extra_hosts").flag().honoured(),
-        texts("volumes_from").flag().approximated("with `host` only: a job's own engine has no containers but the job's"),
-        text("network_mode").flag().ignored(NOT_DONE),
-        text("pid_mode").flag().ignored(NOT_DONE),
+        texts("volumes_from").flag().approximated(FOREIGN_CONTAINERS),
+        text("network_mode").flag().approximated(NETWORK),
+        text("pid_mode").flag().honoured(),
         text("ipcmode").flag().variable("DOCKER_IPC_MODE").honoured(),
-        text("mac_address").flag().ignored(NOT_DONE),
-        texts("links").flag().ignored(NOT_DONE),
-        tables("services", &SERVICE).ignored(NOT_DONE),
-        integer("services_limit").optional().flag().ignored(NOT_DONE),
+        text("mac_address").flag().approximated("engines before API 1.44 do not take it"),
+        texts("links").flag().approximated(FOREIGN_CONTAINERS),
+        tables("services", &SERVICE).honoured(),
+        integer("services_limit").optional().flag().honoured(),
         text("service_memory").flag().honoured(),
         text("service_memory_swap").flag().honoured(),
         text("service_memory_reservation").flag().approximated(FOREIGN_ONLY),
         text("service_cgroup_parent").flag().approximated(FOREIGN_ONLY),
-        text("service_slot_cgroup_template").flag().ignored(NOT_DONE),
+        text("service_slot_cgroup_template").flag().ignored("slots have no control groups of their own"),
         text("service_cpuset_cpus").flag().honoured(),
         text("service_cpus").flag().honoured(),
         integer("service_cpu_shares").flag().honoured(),
-        text("service_gpus").flag().long("service_gpus").ignored(NOT_DONE),
+        text("service_gpus").flag().long("service_gpus").approximated(FOREIGN_ONLY),
         integer("wait_for_services_timeout").flag().honoured(),
         texts("allowed_images").flag().honoured(),
         texts("allowed_privileged_images").flag().honoured(),
@@ -79,13 +84,13 @@ pub(super) static DOCKER: Table = Table::with_flags(
         text_map("tmpfs").flag().honoured(),
         text_map("services_tmpfs").flag().honoured(),
         text_map("sysctls").flag().honoured(),
-        text("helper_image").flag().ignored("the helper is this program itself"),
-        text("helper_image_flavor").flag().ignored("the helper is this program itself"),
-        text_map("container_labels").flag().no_variable().ignored(NOT_DONE),
-        boolean("enable_ipv6").flag().no_variable().ignored(NOT_DONE),
+        text("helper_image").flag().ignored(HELPER),
+        text("helper_image_flavor").flag().ignored(HELPER),
+        text_map("container_labels").flag().no_variable().honoured(),
+        boolean("enable_ipv6").flag().no_variable().approximated(FOREIGN_ONLY),
         text_map("ulimit").flag().honoured(),
-        integer("network_mtu").written().flag().no_variable().ignored(NOT_DONE),
-        text_map("log_options").flag().ignored(NOT_DONE),
+        integer("network_mtu").written().flag().no_variable().approximated(FOREIGN_ONLY),
+        text_map("log_options").flag().honoured(),
     ],
 );
 
@@ -96,5 +101,5 @@ pub(super) static SERVICE: Table = Table::plain(&[
     texts("command"),
     texts("entrypoint"),
     texts("environment"),
-    text("suspend_data_path"),
+    text("suspend_data_path").ignored("environments are not suspended"),
 ]);

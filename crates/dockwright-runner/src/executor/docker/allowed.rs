@@ -2,7 +2,7 @@
 
 use dockwright_job::Image;
 
-use super::job_image;
+use super::{job_image, job_services};
 use crate::{
     config::restrictions::allow,
     executor::{ExecuteError, ExecutorContext},
@@ -19,8 +19,16 @@ pub(super) async fn check(context: &ExecutorContext) -> Result<(), ExecuteError>
             check_image(context, &name, "images", &restrictions.images).await?;
         }
     }
+    let own_services: Vec<String> = docker.services.iter().map(|service| context.variables.expand(&service.name)).collect();
     for service in &context.payload.services {
-        check_image(context, &context.variables.expand(&service.name), "services", &restrictions.services).await?;
+        let name = context.variables.expand(&service.name);
+        if !own_services.contains(&name) {
+            check_image(context, &name, "services", &restrictions.services).await?;
+        }
+    }
+    let requested = job_services(context).count();
+    if let Some(allowed) = docker.services_limit.filter(|limit| requested > *limit) {
+        return Err(ExecuteError::TooManyServices { requested, allowed });
     }
     check_user(context)
 }

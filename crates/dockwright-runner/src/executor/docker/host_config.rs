@@ -1,12 +1,13 @@
 //! What the runner's settings say about a container, apart from its volumes and network, which are the job's.
 
-use bollard::models::{DeviceMapping, HostConfig, ResourcesUlimits};
+use bollard::models::{DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, ResourcesUlimits};
 
 use crate::config::{
-    DockerConfig,
+    DockerConfig, GpuRequest,
     container_settings::{Device, Limits, Ulimit},
     restrictions::allow,
 };
+use crate::helper::glob::Pattern;
 
 /// Settings of the job's container and the helper's. `image` is the image's name with variables expanded.
 pub(super) fn of_job(config: &DockerConfig, image: &str) -> HostConfig {
@@ -26,17 +27,26 @@ pub(super) fn of_job(config: &DockerConfig, image: &str) -> HostConfig {
         oom_kill_disable: settings.oom_kill_disable.then_some(true),
         ipc_mode: not_empty(&settings.ipc_mode),
         volumes_from: Some(settings.volumes_from.clone()),
+        device_requests: settings.gpus.as_ref().map(|gpus| vec![device_request(gpus)]),
         ..of_any(config, &settings.limits)
     }
+}
+
+/// Settings of the job's container alone.
+pub(super) fn of_build(config: &DockerConfig, image: &str) -> HostConfig {
+    HostConfig { pid_mode: not_empty(&config.containers.pid_mode), ..of_job(config, image) }
 }
 
 /// Settings of a service's container.
 pub(super) fn of_service(config: &DockerConfig, image: &str) -> HostConfig {
     let settings = &config.containers;
+    let devices = settings.services_devices.iter().filter(|(pattern, _)| Pattern::new(pattern).matches(image));
     HostConfig {
         privileged: Some(config.services_privileged && allow(&config.restrictions.privileged_services, image)),
         tmpfs: Some(settings.services_tmpfs.clone()),
         security_opt: Some(settings.services_security_opt.clone()),
+        devices: Some(devices.flat_map(|(_, devices)| devices).map(device).collect()),
+        device_requests: settings.service_gpus.as_ref().map(|gpus| vec![device_request(gpus)]),
         ..of_any(config, &settings.service_limits)
     }
 }
@@ -58,6 +68,8 @@ fn of_any(config: &DockerConfig, limits: &Limits) -> HostConfig {
         runtime: not_empty(&settings.runtime),
         userns_mode: not_empty(&settings.userns_mode),
         shm_size: not_zero(settings.shm_size_bytes),
+        // The trace shows logs of services, which not every driver gives back.
+        log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(settings.log_options.clone()) }),
         ..HostConfig::default()
     }
 }
@@ -67,6 +79,16 @@ fn device(device: &Device) -> DeviceMapping {
         path_on_host: Some(device.host.clone()),
         path_in_container: Some(device.container.clone()),
         cgroup_permissions: Some(device.permissions.clone()),
+    }
+}
+
+fn device_request(gpus: &GpuRequest) -> DeviceRequest {
+    DeviceRequest {
+        driver: Some(gpus.driver.clone()),
+        count: Some(gpus.count),
+        device_ids: Some(gpus.devices.clone()).filter(|devices| !devices.is_empty()),
+        capabilities: Some(vec![gpus.capabilities.clone()]),
+        options: Some(gpus.options.clone().into_iter().collect()),
     }
 }
 

@@ -86,7 +86,10 @@ impl ImageSource<'_> {
     }
 
     async fn pull(&self, name: &str, platform: &str) -> Result<ImageInspect, Error> {
-        let found = self.keyring.find(name);
+        let (found, problems) = self.keyring.find(name).await;
+        for problem in problems {
+            self.trace.warning(problem.to_string()).await;
+        }
         if let Some(found) = &found {
             self.trace.line(format!("Authenticating with credentials from {}", found.source)).await;
         }
@@ -128,8 +131,17 @@ fn classify(message: &str) -> PullFailure {
         "request canceled",
         "connection reset",
     ];
-    const REFUSED: [&str; 7] =
-        ["not found", "no such image", "manifest unknown", "unauthorized", "authentication required", "access denied", "denied:"];
+    const REFUSED: [&str; 9] = [
+        "not found",
+        "no such image",
+        "invalid reference format",
+        "manifest unknown",
+        "no basic auth credentials",
+        "unauthorized",
+        "authentication required",
+        "access denied",
+        "denied:",
+    ];
     let message = message.to_ascii_lowercase();
     let contains = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if contains(&UNREACHABLE) {

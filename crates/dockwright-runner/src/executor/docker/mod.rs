@@ -7,8 +7,7 @@
 //! ```
 //!
 //! One job container and one helper container serve all phases: each phase starts its container again, with the phase's script or
-//! request as input. What a script leaves outside of volumes is therefore still there in `after_script`. Every job has a network
-//! of its own, in which its containers find each other by name.
+//! request as input. What a script leaves outside of volumes is therefore still there in `after_script`.
 
 mod allowed;
 mod auth;
@@ -16,6 +15,7 @@ mod helper_image;
 mod host_config;
 mod image;
 pub(crate) mod image_name;
+mod network;
 mod process;
 mod services;
 mod volumes;
@@ -29,7 +29,7 @@ use std::{
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkCreateRequest, NetworkingConfig, VolumeCreateRequest},
+    models::{ContainerCreateBody, HostConfig, VolumeCreateRequest},
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder},
 };
 use dockwright_job::Image;
@@ -44,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     auth::Keyring,
     image::ImageSource,
+    network::JobNetwork,
     process::{Output, Run},
     volumes::Volumes,
 };
@@ -58,6 +59,7 @@ use crate::{
 const REQUEST_TIMEOUT_SECS: u64 = 600;
 /// What a pipe holds.
 const PIPE_BYTES: usize = 64 * 1024;
+const LABEL_PREFIX: &str = "com.gitlab.gitlab-runner.";
 /// Names longer than a DNS label are cut.
 const NAME_LIMIT: usize = 63;
 
@@ -81,7 +83,9 @@ struct Ready {
     /// Where the engine has this program itself, if the helper container needs it from there.
     program: Option<String>,
     created: Created,
-    network: String,
+    network: JobNetwork,
+    /// Lines of the `/etc/hosts` of the job's container, where the network has no names for services.
+    service_hosts: Vec<String>,
     volumes: Volumes,
     helper: Option<String>,
     helper_image: String,
@@ -114,15 +118,12 @@ impl DockerExecutor {
         }
         let lease = self.lease.insert(lease);
         let ready = self.ready.insert(connect(context, lease).await?);
-        ready.create_network(context).await?;
+        ready.prepare_network(context).await?;
         ready.create_volumes(context).await?;
         ready.prepare_helper(context).await?;
         ready.open_directories(context, stop).await?;
 
-        let (keyring, warning) = Keyring::new(context.variables.text("DOCKER_AUTH_CONFIG"), &context.payload.credentials);
-        if let Some(warning) = warning {
-            context.trace.warning(warning).await;
-        }
+        let keyring = keyring(context).await?;
         let docker = ready.docker.clone();
         let images = ImageSource {
             docker: &docker,
@@ -233,11 +234,29 @@ pub(crate) fn job_image(context: &ExecutorContext) -> Option<Image> {
     context.payload.image.clone().or_else(default)
 }
 
+/// Returns the services of a job: the runner's own, then those that the job names.
+pub(crate) fn job_services(context: &ExecutorContext) -> impl Iterator<Item = &Image> {
+    context.config.docker.services.iter().chain(&context.payload.services)
+}
+
 /// Name of a job's containers and their host: `runner-<token>-project-<pid>-concurrent-<n>`, a valid DNS label.
 pub(crate) fn unique_name(context: &ExecutorContext) -> String {
     let name = format!("runner-{}-project-{}-concurrent-{}", context.config.short_token, context.payload.job_info.project_id, context.slot);
     let lower = name.to_ascii_lowercase();
     lower.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(NAME_LIMIT).collect()
+}
+
+/// Credentials that cannot be had are a warning, since the images may be for everybody.
+async fn keyring(context: &ExecutorContext) -> Result<Keyring, ExecuteError> {
+    let variable = context.variables.text("DOCKER_AUTH_CONFIG");
+    let (keyring, problems) = Keyring::new(variable, &context.config.docker.logins, &context.payload.credentials).await;
+    for problem in problems {
+        if problem.is_hostile() {
+            return Err(ExecuteError::Credentials { reason: problem.to_string() });
+        }
+        context.trace.warning(problem.to_string()).await;
+    }
+    Ok(keyring)
 }
 
 fn exit_code(code: i64) -> ExecuteError {
@@ -263,12 +282,15 @@ async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = 
 
 async fn connect(context: &ExecutorContext, lease: &EngineLease) -> Result<Ready, ExecuteError> {
     let endpoint = lease.endpoint.as_str();
-    let client = if endpoint.starts_with("unix://") {
-        Docker::connect_with_unix(endpoint, REQUEST_TIMEOUT_SECS, API_DEFAULT_VERSION)
-    } else if endpoint.starts_with("tcp://") || endpoint.starts_with("http://") {
-        Docker::connect_with_http(endpoint, REQUEST_TIMEOUT_SECS, API_DEFAULT_VERSION)
-    } else {
-        return Err(ExecuteError::Endpoint { endpoint: endpoint.to_owned() });
+    let is_tcp = ["tcp://", "http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+    let client = match &lease.certificates {
+        _ if endpoint.starts_with("unix://") => Docker::connect_with_unix(endpoint, REQUEST_TIMEOUT_SECS, API_DEFAULT_VERSION),
+        Some(directory) if is_tcp => {
+            let [key, certificate, authority] = ["key.pem", "cert.pem", "ca.pem"].map(|name| directory.join(name));
+            Docker::connect_with_ssl(endpoint, &key, &certificate, &authority, REQUEST_TIMEOUT_SECS, API_DEFAULT_VERSION)
+        }
+        None if is_tcp => Docker::connect_with_http(endpoint, REQUEST_TIMEOUT_SECS, API_DEFAULT_VERSION),
+        _ => return Err(ExecuteError::Endpoint { endpoint: endpoint.to_owned() }),
     };
     let action = format!("connect to the Docker engine at {endpoint}");
     let docker = client.map_err(ExecuteError::engine(&action))?;
@@ -278,12 +300,14 @@ async fn connect(context: &ExecutorContext, lease: &EngineLease) -> Result<Ready
     let volumes = volumes::plan(context, &format!("{}-{nonce:016x}", unique_name(context)), lease.job_scoped)?;
     let (payload, token) = (&context.payload, &context.config.short_token);
     let network = format!("runner-{token}-{}-{}-{}-{nonce:016x}", payload.job_info.project_id, context.slot, payload.id).to_lowercase();
+    let network = JobNetwork::decide(context, lease.job_scoped, network);
     Ok(Ready {
         docker,
         job_scoped: lease.job_scoped,
         program: lease.program.clone(),
         created: Created::default(),
         network,
+        service_hosts: Vec::new(),
         volumes,
         helper: None,
         helper_image: String::new(),
@@ -294,25 +318,26 @@ async fn connect(context: &ExecutorContext, lease: &EngineLease) -> Result<Ready
 
 impl Ready {
     fn run<'a>(&'a self, context: &'a ExecutorContext, container: &'a str, what: &'static str, stop: &'a CancellationToken) -> Run<'a> {
-        Run { docker: &self.docker, container, what, trace: &context.trace, stop, grace: context.config.grace_period }
-    }
-
-    async fn create_network(&mut self, context: &ExecutorContext) -> Result<(), ExecuteError> {
-        let request = NetworkCreateRequest {
-            name: self.network.clone(),
-            driver: Some("bridge".to_owned()),
-            labels: Some(labels(context, "network")),
-            ..NetworkCreateRequest::default()
-        };
-        self.docker.create_network(request).await.map_err(ExecuteError::engine(format!("create the network {}", self.network)))?;
-        self.created.network = Some(self.network.clone());
-        Ok(())
+        Run {
+            docker: &self.docker,
+            container,
+            what,
+            trace: &context.trace,
+            stop,
+            grace: context.config.grace_period,
+            sees_others: !context.config.docker.containers.pid_mode.is_empty(),
+        }
     }
 
     async fn create_volumes(&mut self, context: &ExecutorContext) -> Result<(), ExecuteError> {
+        let settings = &context.config.docker.volume_settings;
+        let driver = Some(settings.driver.clone()).filter(|driver| !driver.is_empty() && !self.job_scoped);
+        let options = Some(settings.driver_options.clone()).filter(|options| !options.is_empty() && !self.job_scoped);
         for volume in &self.volumes.named {
             let request = VolumeCreateRequest {
                 name: Some(volume.name.clone()),
+                driver: driver.clone(),
+                driver_opts: options.clone(),
                 labels: Some(labels(context, "cache")),
                 ..VolumeCreateRequest::default()
             };
@@ -357,24 +382,19 @@ impl Ready {
             env: Some(env),
             user: Some("0:0".to_owned()),
             host_config: Some(self.host_config(host_config::of_job(&context.config.docker, &self.helper_image), binds)),
-            networking_config: Some(self.networking(Vec::new())),
+            networking_config: Some(self.network.endpoint(Vec::new(), "")),
             ..interactive(context)
         }
     }
 
     /// Adds what is the job's own.
     fn host_config(&self, settings: HostConfig, binds: Vec<String>) -> HostConfig {
-        HostConfig { binds: Some(binds), network_mode: Some(self.network.clone()), ..settings }
-    }
-
-    fn networking(&self, aliases: Vec<String>) -> NetworkingConfig {
-        let endpoint = EndpointSettings { aliases: Some(aliases), ..EndpointSettings::default() };
-        NetworkingConfig { endpoints_config: Some(HashMap::from([(self.network.clone(), endpoint)])) }
+        HostConfig { binds: Some(binds), network_mode: Some(self.network.mode().to_owned()), ..settings }
     }
 
     /// The volumes' roots belong to root; whoever a job runs as may write there.
     async fn open_directories(&mut self, context: &ExecutorContext, stop: &CancellationToken) -> Result<(), ExecuteError> {
-        let mut directories: Vec<_> = self.volumes.named.iter().map(|volume| volume.destination.clone().into()).collect();
+        let mut directories: Vec<_> = self.volumes.opened.iter().map(Into::into).collect();
         directories.push(context.directories.project.clone().into());
         let request = HelperRequest::Prepare { directories };
         self.helper_run(context, &request, tokio::io::empty(), Output::Trace, stop).await
@@ -400,16 +420,21 @@ impl Ready {
 
     async fn create_build_container(&mut self, context: &ExecutorContext) -> Result<String, ExecuteError> {
         let image = job_image(context).ok_or(ExecuteError::NoImage)?;
-        let settings = host_config::of_job(&context.config.docker, &context.variables.expand(&image.name));
+        let mut settings = host_config::of_build(&context.config.docker, &context.variables.expand(&image.name));
+        let extra_hosts = settings.extra_hosts.get_or_insert_default();
+        extra_hosts.extend(self.service_hosts.iter().cloned());
+        extra_hosts.extend(self.linked_hosts(context).await?);
+        let mut env = context.variables.environment(|key| context.file_variable_path(key), false);
+        env.extend(self.network.variable());
         let finder = ["sh", "-c", SHELL_FINDER].map(str::to_owned).to_vec();
         let body = ContainerCreateBody {
             image: Some(self.image.clone()),
             entrypoint: allowed::entrypoint(context, &image).await,
             cmd: Some(finder),
-            env: Some(context.variables.environment(|key| context.file_variable_path(key), false)),
+            env: Some(env),
             user: allowed::build_user(context, &image),
             host_config: Some(self.host_config(settings, self.volumes.binds.clone())),
-            networking_config: Some(self.networking(vec!["build".to_owned()])),
+            networking_config: Some(self.network.endpoint(vec!["build".to_owned()], &context.config.docker.containers.mac_address)),
             ..interactive(context)
         };
         let container = self.create_container(context, "build", "build", body).await?;
@@ -425,7 +450,7 @@ impl Ready {
         mut body: ContainerCreateBody,
     ) -> Result<String, ExecuteError> {
         let name = format!("{}-{:016x}-{suffix}", unique_name(context), random());
-        body.labels = Some(labels(context, kind));
+        body.labels.get_or_insert_default().extend(labels(context, kind));
         let mut options = CreateContainerOptionsBuilder::new().name(&name);
         let platform = context.payload.image.as_ref().and_then(|image| image.executor_opts.docker.platform.as_deref());
         if let (Some(platform), "build") = (platform, kind) {
@@ -446,7 +471,8 @@ impl Ready {
 
     /// Removes what was created. A job has ended well even if something cannot be removed; it is named in the trace.
     async fn remove_all(&self, context: &ExecutorContext) {
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let keep_volumes = context.config.docker.volume_settings.keep_anonymous;
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(!keep_volumes).build();
         let removals = self.created.containers.iter().map(|id| self.docker.remove_container(id, Some(options.clone())));
         let mut problems: Vec<Error> = join_all(removals).await.into_iter().filter_map(Result::err).collect();
         for name in &self.created.volumes {
@@ -486,6 +512,7 @@ fn labels(context: &ExecutorContext, kind: &str) -> HashMap<String, String> {
         ("managed", "true".to_owned()),
         ("type", kind.to_owned()),
         ("job.id", payload.id.to_string()),
+        ("job.url", context.variables.text("CI_JOB_URL").to_owned()),
         ("job.sha", payload.git_info.sha.clone()),
         ("job.before_sha", payload.git_info.before_sha.clone()),
         ("job.ref", payload.git_info.ref_name.clone()),
@@ -497,7 +524,8 @@ fn labels(context: &ExecutorContext, kind: &str) -> HashMap<String, String> {
         ("runner.local_id", context.slot.to_string()),
         ("runner.system_id", context.config.system_id.clone()),
     ];
-    entries.into_iter().map(|(key, value)| (format!("com.gitlab.gitlab-runner.{key}"), value)).collect()
+    let configured = context.config.docker.labels.iter().map(|(key, value)| (key.clone(), context.variables.expand(value)));
+    configured.chain(entries.into_iter().map(|(key, value)| (format!("{LABEL_PREFIX}{key}"), value))).collect()
 }
 
 fn random() -> u64 {

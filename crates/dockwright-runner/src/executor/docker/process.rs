@@ -1,6 +1,6 @@
 //! Running a container once: attach, start, write its input, take its output apart, wait for its exit code.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bollard::{
     Docker,
@@ -47,6 +47,8 @@ pub(super) struct Run<'a> {
     pub(super) trace: &'a Trace,
     pub(super) stop: &'a CancellationToken,
     pub(super) grace: Duration,
+    /// The container may see processes of others (`pid_mode`), which must not be asked to end.
+    pub(super) sees_others: bool,
 }
 
 impl Run<'_> {
@@ -60,22 +62,20 @@ impl Run<'_> {
             .map_err(ExecuteError::engine(format!("attach to {}", self.what)))?;
         self.docker.start_container(self.container, None).await.map_err(ExecuteError::engine(format!("start {}", self.what)))?;
 
-        let transfer = self.transfer(input, attached.input, attached.output, output);
-        tokio::pin!(transfer);
-        let stopped = tokio::select! {
-            transferred = &mut transfer => {
-                transferred?;
-                false
-            }
-            () = self.stop.cancelled() => true,
+        let finish = async {
+            self.transfer(input, attached.input, attached.output, output).await?;
+            self.wait().await
         };
-        if stopped {
-            // Output goes on being shown while the processes end.
-            let wind_down = async { tokio::join!(self.end(), transfer) };
-            let _ = tokio::time::timeout(TERMINATE_TIMEOUT + self.grace * 2, wind_down).await;
-            return Err(ExecuteError::Stopped);
+        tokio::pin!(finish);
+        tokio::select! {
+            finished = &mut finish => finished,
+            () = self.stop.cancelled() => {
+                // Output goes on being shown while the processes end.
+                let wind_down = async { tokio::join!(self.end(), finish) };
+                let _ = tokio::time::timeout(TERMINATE_TIMEOUT + self.grace * 2, wind_down).await;
+                Err(ExecuteError::Stopped)
+            }
         }
-        self.wait().await
     }
 
     /// Copies in both directions until the output ends, which is when the container has ended.
@@ -99,6 +99,8 @@ impl Run<'_> {
             };
             match item {
                 None => break,
+                // An engine that closes the connection of a container that has not read all its input resets it.
+                Some(Err(error)) if is_reset(&error) => break,
                 Some(Err(error)) => return Err(ExecuteError::engine(format!("read the output of {}", self.what))(error)),
                 Some(Ok(LogOutput::StdErr { message })) => self.trace.write(Stream::Stderr, message).await,
                 Some(Ok(log)) => match &mut output {
@@ -129,7 +131,9 @@ impl Run<'_> {
     /// Ends the container: SIGTERM to its processes, then the engine's own stop, then SIGKILL. What fails here is caught by the
     /// next step, and by the clean-up in the end.
     async fn end(&self) {
-        let _ = tokio::time::timeout(TERMINATE_TIMEOUT, self.terminate_processes()).await;
+        if !self.sees_others {
+            let _ = tokio::time::timeout(TERMINATE_TIMEOUT, self.terminate_processes()).await;
+        }
         let grace_secs = i32::try_from(self.grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(grace_secs).build();
         if self.docker.stop_container(self.container, Some(options)).await.is_err() {
@@ -145,6 +149,10 @@ impl Run<'_> {
         self.docker.start_exec(&exec.id, Some(StartExecOptions { detach: true, ..StartExecOptions::default() })).await?;
         Ok(())
     }
+}
+
+fn is_reset(error: &Error) -> bool {
+    matches!(error, Error::IOError { err } if err.kind() == io::ErrorKind::ConnectionReset)
 }
 
 /// A container that ends before it has read everything is no error; its exit code tells.

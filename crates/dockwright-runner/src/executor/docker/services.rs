@@ -1,6 +1,6 @@
 //! The services of a job: containers beside it, found by name in the job's network.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bollard::{
     container::LogOutput,
@@ -12,7 +12,14 @@ use futures_util::{StreamExt as _, future::join_all};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ready, allowed, host_config, image::ImageSource, image_name::ServiceName, labels, unless_stopped};
+use super::{
+    LABEL_PREFIX, Ready, allowed, host_config,
+    image::ImageSource,
+    image_name::ServiceName,
+    job_services,
+    network::{JobNetwork, hosts},
+    unless_stopped,
+};
 use crate::{
     executor::{ExecuteError, ExecutorContext},
     trace::{Stream, Trace},
@@ -23,12 +30,17 @@ use crate::{
 const PORTS_LIMIT: usize = 20;
 /// Shown of the log of a service that did not start.
 const LOG_LIMIT_BYTES: usize = 64 * 1024;
+/// Characters of an id that Docker uses as a name.
+const SHORT_ID: usize = 12;
 const LOG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A service that was started.
 struct Service {
     name: String,
     container: String,
+    /// Where it answers.
+    address: String,
+    ports: Vec<u16>,
 }
 
 impl Ready {
@@ -41,7 +53,7 @@ impl Ready {
     ) -> Result<(), ExecuteError> {
         let mut taken = Vec::new();
         let mut services = Vec::new();
-        for (index, service) in context.payload.services.iter().enumerate() {
+        for (index, service) in job_services(context).enumerate() {
             services.extend(self.start_service(context, images, service, index, &mut taken, stop).await?);
         }
         let limit = context.config.docker.wait_for_services;
@@ -90,10 +102,14 @@ impl Ready {
             image: Some(found.id.unwrap_or_else(|| image.clone())),
             cmd: (!service.command.is_empty()).then(|| service.command.clone()),
             entrypoint: allowed::entrypoint(context, service).await,
-            env: Some(service_environment(context, service)),
+            env: Some(service_environment(context, service, &self.network)),
+            labels: Some(HashMap::from([
+                (format!("{LABEL_PREFIX}service"), name.service.clone()),
+                (format!("{LABEL_PREFIX}service.version"), name.version.clone()),
+            ])),
             user: service.executor_opts.docker.user.clone(),
             host_config: Some(self.host_config(settings, self.volumes.binds.clone())),
-            networking_config: Some(self.networking(aliases.clone())),
+            networking_config: Some(self.network.endpoint(aliases.clone(), "")),
             ..ContainerCreateBody::default()
         };
         let suffix = format!("{}-{index}", name.service.replace('/', "__"));
@@ -102,7 +118,16 @@ impl Ready {
         if context.variables.is_true("CI_DEBUG_SERVICES") == Some(true) {
             self.follow_log(&container, &aliases.join("-"), &context.trace);
         }
-        Ok(Some(Service { name: name.service, container }))
+        let inspected = self.docker.inspect_container(&container, None).await;
+        let inspected = inspected.map_err(ExecuteError::engine(format!("inspect the service {}", name.service)))?;
+        let addresses = self.network.addresses(&inspected);
+        let short_id = container.chars().take(SHORT_ID).collect();
+        if matches!(self.network, JobNetwork::Present(_)) {
+            self.service_hosts.extend(hosts(aliases.iter().chain([&short_id]).map(String::as_str), &addresses));
+        }
+        // A service that has ended already has no address; its id then leads nowhere, and its log says why.
+        let address = addresses.into_iter().next().unwrap_or(short_id);
+        Ok(Some(Service { name: name.service, container, address, ports: service_ports(&inspected) }))
     }
 
     /// Shows a service's output in the trace until the service is removed.
@@ -123,26 +148,15 @@ impl Ready {
 
     /// Creates the container that dials a service; `None` when the service has no ports to dial.
     async fn prepare_check(&mut self, context: &ExecutorContext, service: &Service) -> Result<Option<String>, ExecuteError> {
-        let inspected = self
-            .docker
-            .inspect_container(&service.container, None)
-            .await
-            .map_err(ExecuteError::engine(format!("inspect the service {}", service.name)))?;
-        let ports = service_ports(&inspected);
-        if ports.is_empty() {
+        if service.ports.is_empty() {
             return Ok(None);
         }
-        let networks = inspected.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-        let address = networks.get(&self.network).and_then(|endpoint| endpoint.ip_address.clone()).filter(|address| !address.is_empty());
-        // A service that has ended already has no address; its name then leads nowhere, and its log says why.
-        let address = address.unwrap_or_else(|| service.container.chars().take(12).collect());
-        let mut env = vec![format!("WAIT_FOR_SERVICE_TCP_ADDR={address}")];
-        env.extend(ports.iter().map(|port| format!("WAIT_FOR_SERVICE_{port}_TCP_PORT={port}")));
+        let mut env = vec![format!("WAIT_FOR_SERVICE_TCP_ADDR={}", service.address)];
+        env.extend(service.ports.iter().map(|port| format!("WAIT_FOR_SERVICE_{port}_TCP_PORT={port}")));
         let mut body = self.helper_body(context, vec!["health-check".to_owned()], env);
         body.open_stdin = Some(false);
         body.stdin_once = Some(false);
         body.attach_stdin = Some(false);
-        body.labels = Some(labels(context, "wait"));
         self.create_container(context, "wait-for-service", "wait", body).await.map(Some)
     }
 
@@ -196,8 +210,9 @@ impl Ready {
 }
 
 /// Public variables of the job, then the service's own.
-fn service_environment(context: &ExecutorContext, service: &Image) -> Vec<String> {
+fn service_environment(context: &ExecutorContext, service: &Image, network: &JobNetwork) -> Vec<String> {
     let mut env = context.variables.environment(|key| context.file_variable_path(key), true);
+    env.extend(network.variable());
     let own = service.variables.iter().map(|variable| {
         let mut variable = variable.clone();
         if !variable.raw {

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::image_name::is_dind;
+use super::{image_name::is_dind, job_services};
 use crate::{
     config::DockerConfig,
     executor::{ExecuteError, ExecutorContext},
@@ -16,6 +16,8 @@ pub(super) struct Volumes {
     pub(super) binds: Vec<String>,
     /// Named volumes to create, and where they are mounted.
     pub(super) named: Vec<NamedVolume>,
+    /// Where in the containers everybody is to be allowed to write.
+    pub(super) opened: Vec<String>,
     /// The engine's socket is among the binds.
     pub(super) socket: bool,
 }
@@ -36,7 +38,9 @@ pub(super) fn plan(context: &ExecutorContext, unique_name: &str, job_scoped: boo
     let mut planner = Planner {
         context,
         unique_name,
-        volumes: Volumes { binds: Vec::new(), named: Vec::new(), socket: false },
+        // What belongs to the machine of a job's own engine is not this machine's.
+        cache_dir: config.volume_settings.cache_dir.as_deref().filter(|_| !job_scoped),
+        volumes: Volumes { binds: Vec::new(), named: Vec::new(), opened: Vec::new(), socket: false },
         destinations: Vec::new(),
     };
     for text in &config.volumes {
@@ -44,7 +48,7 @@ pub(super) fn plan(context: &ExecutorContext, unique_name: &str, job_scoped: boo
     }
     let builds = context.directories.builds.clone();
     planner.add_named_unless_there(&builds, false);
-    let dind_services = context.payload.services.iter().filter(|service| is_dind(&context.variables.expand(&service.name)));
+    let dind_services = job_services(context).filter(|service| is_dind(&context.variables.expand(&service.name)));
     let mut has_dind = false;
     for service in dind_services {
         has_dind = true;
@@ -78,6 +82,7 @@ fn certificate_directories(config: &DockerConfig, tls_certdir: Option<&str>) -> 
 struct Planner<'a> {
     context: &'a ExecutorContext,
     unique_name: &'a str,
+    cache_dir: Option<&'a str>,
     volumes: Volumes,
     destinations: Vec<String>,
 }
@@ -100,7 +105,10 @@ impl Planner<'_> {
             return Err(error("another volume has the same container path"));
         }
         let Some(source) = source else {
-            self.add_named_unless_there(&destination, self.context.config.docker.keep_cache_volumes);
+            match self.cache_dir.filter(|_| self.context.config.docker.keep_cache_volumes) {
+                Some(directory) => self.add_cache_directory(directory, &destination),
+                None => self.add_named_unless_there(&destination, self.context.config.docker.keep_cache_volumes),
+            }
             return Ok(());
         };
         let mode = mode.map(|mode| format!(":{mode}")).unwrap_or_default();
@@ -119,6 +127,14 @@ impl Planner<'_> {
         if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }
     }
 
+    /// A directory in the place of a volume that is kept. The engine makes it.
+    fn add_cache_directory(&mut self, directory: &str, destination: &str) {
+        let name = volume_name(self.context, self.unique_name, destination, true);
+        self.volumes.binds.push(format!("{}/{name}:{destination}", directory.trim_end_matches('/')));
+        self.volumes.opened.push(destination.to_owned());
+        self.destinations.push(destination.to_owned());
+    }
+
     fn add_named_unless_there(&mut self, destination: &str, reusable: bool) {
         if self.destinations.iter().any(|there| there == destination) {
             return;
@@ -126,6 +142,7 @@ impl Planner<'_> {
         let name = volume_name(self.context, self.unique_name, destination, reusable);
         self.volumes.binds.push(format!("{name}:{destination}"));
         self.volumes.named.push(NamedVolume { name, destination: destination.to_owned(), reusable });
+        self.volumes.opened.push(destination.to_owned());
         self.destinations.push(destination.to_owned());
     }
 }

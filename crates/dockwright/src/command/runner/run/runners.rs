@@ -9,13 +9,17 @@ use std::{
 use dockwright_runner::{
     EngineProvider, FixedEndpoint,
     api::{Client, ExecutorKind, HealthLimits, HttpCoordinator, RunnerIdentity, details},
-    config::{ExecutorChoice, Surroundings, file::RunnerEntry},
+    config::{
+        ExecutorChoice, RegistryLogins, Surroundings,
+        file::{DockerTable, RunnerEntry},
+    },
     manager::ManagedRunner,
 };
 use tokio::sync::mpsc;
 
 use crate::{
     command::runner::{config_file::RunnerConfigFile, server},
+    environment,
     error::{CommandError, ErrorKind, Explain as _},
     paths::absolute,
     report::RunEvent,
@@ -56,6 +60,7 @@ impl Runners {
             revision: "dockwright".to_owned(),
             working_directory: absolute(working_directory.unwrap_or(Path::new("."))),
             helper_binary: program,
+            logins: logins(),
         };
         Ok(Self { surroundings, host, engines, scratch, made: 0 })
     }
@@ -85,8 +90,10 @@ impl Runners {
     }
 
     fn engines_of(&self, entry: &RunnerEntry) -> Arc<dyn EngineProvider> {
-        let host = entry.docker.as_ref().map(|docker| docker.host.clone()).filter(|host| !host.is_empty());
-        host.map_or_else(|| Arc::clone(&self.engines), |host| Arc::new(FixedEndpoint::new(host)))
+        match entry.docker.as_ref().filter(|docker| !docker.host.is_empty()) {
+            Some(docker) => Arc::new(FixedEndpoint::new(&docker.host).with_certificates(certificates(docker))),
+            None => Arc::clone(&self.engines),
+        }
     }
 
     /// Ends the engine host and returns when it is gone.
@@ -97,6 +104,25 @@ impl Runners {
     /// Ends the engine host at once.
     pub(in crate::command::runner) fn kill(&self) {
         self.host.kill();
+    }
+}
+
+/// Where the docker client of this user keeps credentials, and the programs that it leaves them to.
+fn logins() -> RegistryLogins {
+    let home = environment::absolute_path("HOME");
+    let path = environment::read("PATH").unwrap_or_default();
+    RegistryLogins {
+        files: home.iter().flat_map(|home| [home.join(".docker/config.json"), home.join(".dockercfg")]).collect(),
+        helper_directories: std::env::split_paths(&path).collect(),
+    }
+}
+
+/// Where the certificates of an engine with TLS are; without a path, where the docker client has its own.
+fn certificates(docker: &DockerTable) -> Option<PathBuf> {
+    match docker.tls_cert_path.as_str() {
+        "" if docker.tls_verify => Some(environment::absolute_path("HOME").unwrap_or_default().join(".docker")),
+        "" => None,
+        path => Some(PathBuf::from(path)),
     }
 }
 
