@@ -68,6 +68,9 @@ pub(crate) struct ListArgs {
     /// Print stages, jobs and what they need as a picture: `dockwright list --svg > pipeline.svg`
     #[arg(long, help_heading = "Output", group = "form")]
     pub(crate) svg: bool,
+    /// Print the names of all jobs, in the pipeline or not, and look for nothing elsewhere: for completion scripts
+    #[arg(long, hide = true, group = "form")]
+    pub(crate) names: bool,
 }
 
 /// Check .gitlab-ci.yml and point at what is wrong

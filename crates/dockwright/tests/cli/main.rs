@@ -4,6 +4,7 @@
 mod assertions;
 mod children;
 mod common;
+mod completion;
 mod explain;
 mod includes;
 mod output;
