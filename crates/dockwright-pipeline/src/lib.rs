@@ -34,6 +34,7 @@ mod config;
 mod expression;
 mod keyword;
 mod merged;
+mod schema;
 
 mod assertion;
 mod evaluate;
@@ -46,7 +47,10 @@ pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
 pub use explain::{ClauseTrace, Explanation, Origin, PolicyTrace, RuleTrace, VariableOrigin, explain, variables_of};
-pub use keyword::coverage::Coverage;
+pub use keyword::{
+    coverage::Coverage,
+    shape::{Key, Keys, Name, Shape, Step, language},
+};
 pub use loader::{Component, ComponentAddress, LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
 pub use merged::Merged;
 pub use pipeline::{
@@ -55,5 +59,6 @@ pub use pipeline::{
 };
 pub use render::{Style, render, render_line};
 pub use repository::Repository;
+pub use schema::json_schema;
 pub use source::{Position, Source, SourceId, Sources, Span};
 pub use variables::{CircularReference, ExpandableVariable, expand_blank, expand_existing, sort_and_expand};

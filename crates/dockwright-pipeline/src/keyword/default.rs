@@ -1,6 +1,6 @@
 //! `default`: what jobs take over, key by key and whole, when they do not say it themselves.
 
-use super::{Reader, artifacts, cache, duration, image, present, retry, script, server_side};
+use super::{Reader, artifacts, cache, duration, image, job, present, retry, script, server_side, shape::Shape};
 use crate::{
     pipeline::{Artifacts, Cache, Image, Retry},
     yaml::{Map, Node},
@@ -69,4 +69,9 @@ pub(super) fn read_shared(reader: &mut Reader<'_>, prefix: &str, map: &Map) -> S
         tags: key!("tags", Reader::texts),
         interruptible: key!("interruptible", Reader::boolean),
     }
+}
+
+/// Describes `default`: its keys are keys of jobs.
+pub(super) fn shape() -> Shape {
+    Shape::map(KEYS, job::key_shape)
 }

@@ -1,6 +1,9 @@
 //! `needs`: the jobs that a job waits for, instead of all earlier stages.
 
-use super::{Reader, parallel, present};
+use super::{
+    Reader, parallel, present,
+    shape::{Name, Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::Need,
@@ -69,4 +72,19 @@ fn of_matrix(reader: &mut Reader<'_>, at: &str, node: &Node, need: &Need) -> Opt
     };
     let combinations = parallel::read_matrix(reader, &format!("{at}:matrix"), &matrix.value)?;
     Some(combinations.iter().map(|values| Need { job: parallel::matrix_name(&need.job, values), ..need.clone() }).collect())
+}
+
+/// Describes `needs`.
+pub(super) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "job" => ("The job that is waited for.", Shape::Name(Name::Job)),
+        "artifacts" => ("Whether its artifacts are downloaded.", Shape::Boolean),
+        "optional" => ("Whether the job may be missing from the pipeline.", Shape::Boolean),
+        "parallel" => ("Which of the jobs that `parallel:matrix` makes.", parallel::shape()),
+        "pipeline" => ("Another pipeline whose artifacts are used.", Shape::Text),
+        "project" => ("Another project whose artifacts are used.", Shape::Text),
+        "ref" => ("The branch or tag of that project.", Shape::Text),
+        _ => UNDESCRIBED,
+    });
+    Shape::one_or_list(Shape::Either(vec![Shape::Name(Name::Job), keys]))
 }

@@ -2,13 +2,21 @@
 //!
 //! `release`, `id_tokens`, `secrets`, `identity`, `dast_configuration`, `manual_confirmation`.
 
-use super::{Reader, present};
+use super::{
+    Reader, present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     yaml::{Map, Node, Value},
 };
 
 const RELEASE_KEYS: &[&str] = &["tag_name", "tag_message", "name", "description", "ref", "released_at", "milestones", "assets"];
+const ASSET_KEYS: &[&str] = &["links"];
+const TOKEN_KEYS: &[&str] = &["aud"];
+const SECRET_KEYS: &[&str] = &["file", "token"];
+const IDENTITIES: &[(&str, ())] = &[("google_cloud", ())];
+const DAST_KEYS: &[&str] = &["site_profile", "scanner_profile"];
 const LINK_KEYS: &[&str] = &["name", "url", "filepath", "link_type"];
 const PROVIDERS: &[&str] = &["vault", "azure_key_vault", "gcp_secret_manager", "aws_secrets_manager", "akeyless", "gitlab_secrets_manager"];
 
@@ -61,7 +69,7 @@ fn release(reader: &mut Reader<'_>, at: &str, node: &Node) {
 
 fn assets(reader: &mut Reader<'_>, at: &str, node: &Node) {
     let Some(map) = reader.map(at, node) else { return };
-    reader.unknown_keys(at, map, &["links"]);
+    reader.unknown_keys(at, map, ASSET_KEYS);
     let Some(links) = present(map, "links") else { return };
     let at = format!("{at}:links");
     let Some(items) = links.value.as_list() else { return reader.wrong_type(&at, &links.value, "an array of hashes") };
@@ -78,7 +86,7 @@ fn id_tokens(reader: &mut Reader<'_>, at: &str, node: &Node) {
     for (name, entry) in map {
         let at = format!("{at}:{name}");
         let Some(token) = reader.map(&at, &entry.value) else { continue };
-        reader.unknown_keys(&at, token, &["aud"]);
+        reader.unknown_keys(&at, token, TOKEN_KEYS);
         required(reader, &at, &entry.value, token, &["aud"]);
         if let Some(aud) = present(token, "aud") {
             reader.text_or_texts(&format!("{at}:aud"), &aud.value);
@@ -91,7 +99,7 @@ fn secrets(reader: &mut Reader<'_>, at: &str, node: &Node) {
     for (name, entry) in map {
         let at = format!("{at}:{name}");
         let Some(secret) = reader.map(&at, &entry.value) else { continue };
-        reader.unknown_keys(&at, secret, &[PROVIDERS, &["file", "token"]].concat());
+        reader.unknown_keys(&at, secret, &[PROVIDERS, SECRET_KEYS].concat());
         if PROVIDERS.iter().filter(|provider| present(secret, provider).is_some()).count() != 1 {
             let message = format!("{at} config must use exactly one of these keys: {}", PROVIDERS.join(", "));
             reader.report(Diagnostic::error("exclusive-keys", message).at(entry.key));
@@ -100,10 +108,67 @@ fn secrets(reader: &mut Reader<'_>, at: &str, node: &Node) {
 }
 
 fn identity(reader: &mut Reader<'_>, at: &str, node: &Node) {
-    reader.one_of(at, node, &[("google_cloud", ())]);
+    reader.one_of(at, node, IDENTITIES);
 }
 
 fn dast(reader: &mut Reader<'_>, at: &str, node: &Node) {
     let Value::Map(map) = &node.value else { return reader.wrong_type(at, node, "a hash") };
-    reader.unknown_keys(at, map, &["site_profile", "scanner_profile"]);
+    reader.unknown_keys(at, map, DAST_KEYS);
+}
+
+/// Describes `release`.
+pub(super) fn release_shape() -> Shape {
+    Shape::map(RELEASE_KEYS, |key| match key {
+        "tag_name" => ("The tag that the release is of.", Shape::Text),
+        "tag_message" => ("Message of the tag when it is made.", Shape::Text),
+        "name" => ("Title of the release.", Shape::Text),
+        "description" => ("Text of the release, or a file with it.", Shape::Text),
+        "ref" => ("What the tag is made of when it does not exist.", Shape::Text),
+        "released_at" => ("Date of the release, in ISO 8601.", Shape::Text),
+        "milestones" => ("Milestones of the release.", Shape::one_or_list(Shape::Text)),
+        "assets" => ("Files of the release.", Shape::map(ASSET_KEYS, asset_shape)),
+        _ => UNDESCRIBED,
+    })
+}
+
+fn asset_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "links" => ("Links to files.", Shape::list(Shape::map(LINK_KEYS, asset_shape))),
+        "name" => ("Text of the link.", Shape::Text),
+        "url" => ("Address of the file.", Shape::Text),
+        "filepath" => ("Path of a lasting address on GitLab.", Shape::Text),
+        "link_type" => ("Kind of the file, such as `package`.", Shape::Text),
+        _ => UNDESCRIBED,
+    }
+}
+
+/// Describes `id_tokens`.
+pub(super) fn id_tokens_shape() -> Shape {
+    Shape::named(Shape::map(TOKEN_KEYS, |key| match key {
+        "aud" => ("Who the token is for.", Shape::one_or_list(Shape::Text)),
+        _ => UNDESCRIBED,
+    }))
+}
+
+/// Describes `secrets`.
+pub(super) fn secrets_shape() -> Shape {
+    Shape::named(Shape::map(&[PROVIDERS, SECRET_KEYS].concat(), |key| match key {
+        "file" => ("Whether the variable holds the path of a file with the secret.", Shape::Boolean),
+        "token" => ("The ID token that opens the provider.", Shape::Text),
+        _ => ("Where the secret lies, at this provider.", Shape::Any),
+    }))
+}
+
+/// Describes `identity`.
+pub(super) fn identity_shape() -> Shape {
+    Shape::words(IDENTITIES)
+}
+
+/// Describes `dast_configuration`.
+pub(super) fn dast_shape() -> Shape {
+    Shape::map(DAST_KEYS, |key| match key {
+        "site_profile" => ("Profile of the site that is scanned.", Shape::Text),
+        "scanner_profile" => ("Profile of the scanner.", Shape::Text),
+        _ => UNDESCRIBED,
+    })
 }

@@ -1,6 +1,9 @@
 //! `trigger`: a job that starts another pipeline instead of a script.
 
-use super::{Reader, present};
+use super::{
+    Reader, present,
+    shape::{Name, Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::{Bridge, ChildInclude, Downstream, Strategy},
@@ -26,6 +29,9 @@ pub(super) const JOB_KEYS: &[&str] = &[
     "interruptible",
 ];
 const KEYS: &[&str] = &["project", "branch", "include", "strategy", "forward", "inputs"];
+const FORWARD_KEYS: &[&str] = &["yaml_variables", "pipeline_variables"];
+const INCLUDE_KEYS: &[&str] = &["local", "artifact", "job"];
+const UNSUPPORTED_INCLUDES: &[&str] = &["project", "template", "component", "remote", "inputs"];
 const STRATEGIES: &[(&str, Strategy)] = &[("depend", Strategy::Depend), ("mirror", Strategy::Mirror)];
 /// Most files of a child pipeline.
 const MAX_INCLUDES: usize = 3;
@@ -79,7 +85,7 @@ fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<
 
 fn forward(reader: &mut Reader<'_>, at: &str, node: &Node) -> (bool, bool) {
     let Some(map) = reader.map(at, node) else { return (true, false) };
-    reader.unknown_keys(at, map, &["yaml_variables", "pipeline_variables"]);
+    reader.unknown_keys(at, map, FORWARD_KEYS);
     let mut boolean = |key: &str, default: bool| {
         present(map, key).and_then(|entry| reader.boolean(&format!("{at}:{key}"), &entry.value)).unwrap_or(default)
     };
@@ -103,13 +109,13 @@ fn include(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<ChildInclud
         Value::Text(path) => return Some(ChildInclude::Local(path.clone())),
         _ => reader.map(at, node)?,
     };
-    if let Some(entry) = ["project", "template", "component", "remote", "inputs"].iter().find_map(|key| present(map, key)) {
+    if let Some(entry) = UNSUPPORTED_INCLUDES.iter().find_map(|key| present(map, key)) {
         let message = format!("{at}: only `local` and `artifact` are supported yet");
         let help = "use a file of this repository that includes the other";
         reader.report(Diagnostic::error("unsupported-keyword", message).at(entry.key).help(help));
         return None;
     }
-    reader.unknown_keys(at, map, &["local", "artifact", "job"]);
+    reader.unknown_keys(at, map, INCLUDE_KEYS);
     match (present(map, "local"), present(map, "artifact"), present(map, "job")) {
         (Some(local), None, None) => Some(ChildInclude::Local(reader.text(&format!("{at}:local"), &local.value)?)),
         (None, Some(artifact), Some(job)) => Some(ChildInclude::Artifact {
@@ -127,4 +133,38 @@ fn include(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<ChildInclud
             None
         }
     }
+}
+
+/// Describes `trigger`.
+pub(super) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "project" => ("The project whose pipeline is started.", Shape::Text),
+        "branch" => ("The branch of that project.", Shape::Text),
+        "include" => ("The configuration of a child pipeline.", Shape::one_or_list(include_shape())),
+        "strategy" => ("Whether the job waits for the pipeline and takes over its result.", Shape::words(STRATEGIES)),
+        "forward" => ("Which variables the pipeline gets.", Shape::map(FORWARD_KEYS, forward_shape)),
+        "inputs" => ("Values of the inputs of the pipeline.", Shape::named(Shape::Any)),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::Text, keys])
+}
+
+fn forward_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "yaml_variables" => ("Those of this job's configuration.", Shape::Boolean),
+        "pipeline_variables" => ("Those that this pipeline was started with.", Shape::Boolean),
+        _ => UNDESCRIBED,
+    }
+}
+
+fn include_shape() -> Shape {
+    let keys = Shape::map(&[INCLUDE_KEYS, UNSUPPORTED_INCLUDES].concat(), |key| match key {
+        "local" => ("A file of this repository.", Shape::Name(Name::File)),
+        "artifact" => ("A file that an earlier job makes.", Shape::Text),
+        "job" => ("The job that makes the file.", Shape::Name(Name::Job)),
+        "inputs" => ("Values of the inputs of the file.", Shape::named(Shape::Any)),
+        "project" | "template" | "component" | "remote" => ("A file of elsewhere.", Shape::Text),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::Name(Name::File), keys])
 }

@@ -80,7 +80,8 @@ pub(crate) struct ListArgs {
 #[command(after_help = "Examples:\n  \
     dockwright lint                                               For people\n  \
     dockwright lint --format code-quality > gl-code-quality.json  As `artifacts:reports:codequality` of GitLab\n  \
-    dockwright lint --format sarif > dockwright.sarif             For code scanning and editors")]
+    dockwright lint --format sarif > dockwright.sarif             For code scanning and editors\n  \
+    dockwright lint --schema > gitlab-ci.schema.json              A JSON schema, for editors")]
 pub(crate) struct LintArgs {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
@@ -90,6 +91,9 @@ pub(crate) struct LintArgs {
     /// Print the problems as one JSON document: the same as `--format json`
     #[arg(long, help_heading = "Output", conflicts_with = "format")]
     pub(crate) json: bool,
+    /// Check nothing; print a JSON schema of the language, from which editors take hints and completion
+    #[arg(long, help_heading = "Output", conflicts_with_all = ["format", "json"])]
+    pub(crate) schema: bool,
 }
 
 /// What `lint` prints.
