@@ -34,6 +34,7 @@ mod config;
 mod expression;
 mod keyword;
 mod merged;
+mod outline;
 mod schema;
 
 mod assertion;
@@ -53,6 +54,7 @@ pub use keyword::{
 };
 pub use loader::{Component, ComponentAddress, LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
 pub use merged::Merged;
+pub use outline::{Cursor, Mark, Outline};
 pub use pipeline::{
     AllowFailure, Artifacts, Bridge, Cache, CacheKey, ChildInclude, Downstream, Environment, Image, Job, KeepWhen, Need, Node, Pipeline,
     PipelineContext, Report, Retry, Strategy, Variable, When,

@@ -22,7 +22,7 @@ pub(super) const KEYWORDS: &[&str] =
     &["default", "include", "before_script", "image", "services", "after_script", "variables", "stages", "cache", "workflow", "spec"];
 
 /// Keywords that may stand at the root instead of in `default`.
-const GLOBAL_DEFAULTS: &[&str] = &["image", "services", "cache", "before_script", "after_script"];
+pub(super) const GLOBAL_DEFAULTS: &[&str] = &["image", "services", "cache", "before_script", "after_script"];
 
 const MAX_STAGE_CHARS: usize = 255;
 

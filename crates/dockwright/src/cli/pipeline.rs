@@ -81,7 +81,7 @@ pub(crate) struct ListArgs {
     dockwright lint                                               For people\n  \
     dockwright lint --format code-quality > gl-code-quality.json  As `artifacts:reports:codequality` of GitLab\n  \
     dockwright lint --format sarif > dockwright.sarif             For code scanning and editors\n  \
-    dockwright lint --schema > gitlab-ci.schema.json              A JSON schema, for editors")]
+    dockwright lint --schema > gitlab-ci.schema.json              A JSON schema, for editors without `dockwright lsp`")]
 pub(crate) struct LintArgs {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
@@ -108,6 +108,23 @@ pub(crate) enum LintFormat {
     Sarif,
     /// GitLab's code quality report
     CodeQuality,
+}
+
+/// Help an editor with .gitlab-ci.yml: problems, completion, explanations, definitions
+///
+/// Speaks the Language Server Protocol over standard input and output. Problems are those of `dockwright lint` for the text in the editor,
+/// saved or not. docs/guide/editors.md says how editors are set up.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LspArgs {
+    /// The pipeline's configuration file, relative to the project's root
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Use only what .gitlab-ci.lock names of other projects and addresses, and fetch nothing
+    #[arg(long)]
+    pub(crate) frozen: bool,
+    /// Speak over standard input and output; some editors add this, and there is no other way
+    #[arg(long)]
+    pub(crate) stdio: bool,
 }
 
 /// Show the configuration as one document, with everything that it includes

@@ -7,6 +7,7 @@ mod common;
 mod completion;
 mod explain;
 mod includes;
+mod lsp;
 mod output;
 mod problems;
 mod runner;
