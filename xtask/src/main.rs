@@ -1,7 +1,7 @@
 //! Chores of the workspace: `cargo xtask bench`.
 
 use std::{
-    env,
+    env, fs,
     path::Path,
     process::{Command, ExitCode},
 };
@@ -73,8 +73,26 @@ fn run(chore: Chore) -> Result<()> {
             bench("dockwright-pipeline", "scale", &[])?;
             bench("dockwright", "list", &[])
         }
-        Part::Coordinator => bench("dockwright", "coordinator", &[]),
+        Part::Coordinator => bench_coordinator(),
     }
+}
+
+/// Jobs in the shell begin with a login shell, and what the profile of whoever runs the bench does is not ours to measure.
+fn bench_coordinator() -> Result<()> {
+    let home = env::temp_dir().join(format!("dockwright-bench-{}", std::process::id()));
+    fs::create_dir(&home).with_context(|| format!("create {}", home.display()))?;
+    let result = bench_with("dockwright", "coordinator", &[], |command| {
+        for (variable, directory) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            if env::var_os(variable).is_none()
+                && let Some(usual) = env::home_dir()
+            {
+                command.env(variable, usual.join(directory));
+            }
+        }
+        command.env("HOME", &home);
+    });
+    let _ = fs::remove_dir_all(&home);
+    result
 }
 
 fn bench_engine(counts: &EngineCounts) -> Result<()> {
@@ -86,8 +104,13 @@ fn bench_engine(counts: &EngineCounts) -> Result<()> {
 }
 
 fn bench(package: &str, name: &str, arguments: &[String]) -> Result<()> {
+    bench_with(package, name, arguments, |_| ())
+}
+
+fn bench_with(package: &str, name: &str, arguments: &[String], prepare: impl FnOnce(&mut Command)) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").context("run this through cargo")?);
     command.current_dir(top()?).args(["bench", "--locked", "-p", package, "--bench", name, "--"]).args(arguments);
+    prepare(&mut command);
     checked(&mut command)
 }
 

@@ -54,7 +54,7 @@ fn run(root: &str, command: &[&str]) -> ExitCode {
     let is_root = rootless::is_host_root();
     let spec = SandboxSpec {
         id: "probe".to_owned(),
-        binary: fs::File::open("/proc/self/exe").expect("the own binary").into(),
+        binary: sandbox::open_program("/proc/self/exe".as_ref(), &scratch.path().join("program")).expect("the own binary"),
         sandbox_arguments: vec!["internal".into(), "sandbox".into()],
         ids: if is_root { IdMapping::Range { first: 1 << 20 } } else { IdMapping::Identity },
         hostname: String::new(),

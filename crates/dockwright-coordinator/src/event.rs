@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use dockwright_job::{FailureReason, JobId};
 
+use crate::{junit::TestReport, release::ReleasePlan};
+
 /// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobStatus {
@@ -88,6 +90,8 @@ pub enum JobEvent {
     Started { job: JobId },
     /// Output of a job, masked, as the runner sent it; chunks may cut lines and characters.
     Trace { job: JobId, bytes: Vec<u8> },
+    /// Something of a job cannot be used; the job goes on.
+    Warning { job: JobId, message: String },
     /// A job that was running ended: `Success`, `Failed` or `Canceled`.
     Finished(JobOutcome),
     /// Nothing more will happen.
@@ -109,6 +113,10 @@ pub struct JobOutcome {
     pub retried_as: Option<JobId>,
     /// The percentage that `coverage` found in the trace.
     pub coverage: Option<f64>,
+    /// What its JUnit report says.
+    pub tests: Option<TestReport>,
+    /// What GitLab would have released after it.
+    pub release: Option<ReleasePlan>,
     /// From handing out to the end; zero for a job that did not start.
     pub duration: Duration,
 }

@@ -19,7 +19,9 @@ mod select;
 
 mod dotenv;
 mod event;
+mod junit;
 mod payload;
+mod release;
 mod run;
 mod schedule;
 
@@ -30,7 +32,9 @@ pub use directory::{DirectoryError, RunDirectory};
 pub use dotenv::DotenvError;
 pub use event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus};
 pub use include::{IncludeOptions, Includes, LockError, LockMode, Web, WebError};
-pub use predefined::{GivenVariable, RegistryFacts, Trigger, context};
+pub use junit::{FailedTest, TestReport};
+pub use predefined::{GivenVariable, RegistryFacts, Trigger, Upstream, context};
 pub use project::{Commit, GitError, MergeRequest, OpenProjectError, Person, Project, Remote, Tree};
-pub use run::{Access, JobSignals, PipelineRun, RunError, RunOptions, StartedRun};
+pub use release::{PlannedLink, ReleasePlan};
+pub use run::{Access, ChildIncludes, JobSignals, PipelineRun, RunError, RunOptions, StartedRun};
 pub use select::{Undelayed, UnknownJobError, select, undelay, with_needed};

@@ -9,12 +9,10 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 
 use crate::{
-    predefined::{self, RegistryFacts, Trigger},
+    predefined::{self, RegistryFacts, TIMEOUT_SECS, Trigger},
     project::{GitError, Project},
 };
 
-/// Time that a job may take when it does not say.
-const TIMEOUT_SECS: u64 = 3600;
 /// History that a job sees when `GIT_DEPTH` does not say, as in a new project on GitLab.
 const GIT_DEPTH: u32 = 20;
 
@@ -120,9 +118,7 @@ impl PayloadFacts {
         self.persisted(run, &mut list);
         list.public(predefined::job_variables(job));
         list.public(predefined::project_variables(&self.project, &self.trigger, self.registry.as_ref()));
-        if let Some(name) = &self.pipeline_name {
-            list.add("CI_PIPELINE_NAME", name);
-        }
+        list.public(self.pipeline_variables());
         list.variables.extend(job.variables.iter().map(|variable| Variable {
             key: variable.key.clone(),
             value: variable.value.clone(),
@@ -148,13 +144,24 @@ impl PayloadFacts {
         expanded(list.variables)
     }
 
+    /// Returns the variables of the pipeline itself, which jobs that start others see, too.
+    pub(crate) fn pipeline_variables(&self) -> IndexMap<String, String> {
+        let project_url = format!("{}/{}", self.project.remote.server_url(), self.project.remote.path);
+        let mut variables = IndexMap::new();
+        let mut set = |key: &str, value: String| variables.insert(key.to_owned(), value);
+        set("CI_PIPELINE_ID", self.pipeline_id.to_string());
+        set("CI_PIPELINE_IID", self.pipeline_iid.to_string());
+        set("CI_PIPELINE_URL", format!("{project_url}/-/pipelines/{}", self.pipeline_id));
+        set("CI_PIPELINE_CREATED_AT", seconds(self.created));
+        if let Some(name) = &self.pipeline_name {
+            set("CI_PIPELINE_NAME", name.clone());
+        }
+        variables
+    }
+
     fn persisted(&self, run: &RunOfJob, list: &mut List) {
         let project_url = format!("{}/{}", self.project.remote.server_url(), self.project.remote.path);
         let started = seconds(run.started);
-        list.add("CI_PIPELINE_ID", &self.pipeline_id.to_string());
-        list.add("CI_PIPELINE_IID", &self.pipeline_iid.to_string());
-        list.add("CI_PIPELINE_URL", &format!("{project_url}/-/pipelines/{}", self.pipeline_id));
-        list.add("CI_PIPELINE_CREATED_AT", &seconds(self.created));
         list.add("CI_JOB_ID", &run.id.to_string());
         list.add("CI_JOB_URL", &format!("{project_url}/-/jobs/{}", run.id));
         list.secret("CI_JOB_TOKEN", run.token.expose());

@@ -1,9 +1,11 @@
 //! GitLab's predefined variables, as far as a local run can know them.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
-use dockwright_pipeline::{Job, PipelineContext};
+use dockwright_job::JobId;
+use dockwright_pipeline::{Job, PipelineContext, When};
 use indexmap::IndexMap;
+use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use crate::project::{Base, MergeRequest, NO_COMMIT, Project, ProjectFiles};
@@ -12,6 +14,8 @@ use crate::project::{Base, MergeRequest, NO_COMMIT, Project, ProjectFiles};
 const SERVER_VERSION: [&str; 3] = ["19", "3", "0"];
 /// Longest commit message in a variable.
 const MESSAGE_SIZE_BYTES: usize = 100_000;
+/// Time that a job may take when it does not say, as in a new project on GitLab.
+pub(crate) const TIMEOUT_SECS: u64 = 3600;
 const CONFIG_PATH: &str = ".gitlab-ci.yml";
 
 /// The registry that jobs push to, as they reach it.
@@ -39,12 +43,21 @@ pub struct Trigger {
     pub variables: Vec<GivenVariable>,
     /// Values for `spec:inputs` of the configuration, by name.
     pub inputs: Vec<(String, String)>,
+    /// What started it, when it is a child pipeline.
+    pub upstream: Option<Upstream>,
+}
+
+/// The job that started a child pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upstream {
+    pub pipeline_id: u64,
+    pub job: JobId,
 }
 
 impl Default for Trigger {
     /// A push without variables.
     fn default() -> Self {
-        Self { source: "push".to_owned(), variables: Vec::new(), inputs: Vec::new() }
+        Self { source: "push".to_owned(), variables: Vec::new(), inputs: Vec::new(), upstream: None }
     }
 }
 
@@ -88,6 +101,14 @@ pub(crate) fn project_variables(project: &Project, trigger: &Trigger, registry: 
     }
     let mut set = |key: &str, value: String| variables.insert(key.to_owned(), value);
     set("CI_PIPELINE_SOURCE", trigger.source.clone());
+    if trigger.source == "trigger" {
+        set("CI_PIPELINE_TRIGGERED", "true".to_owned());
+    }
+    if let Some(upstream) = trigger.upstream {
+        set("CI_UPSTREAM_PIPELINE_ID", upstream.pipeline_id.to_string());
+        set("CI_UPSTREAM_PROJECT_ID", project.id.to_string());
+        set("CI_UPSTREAM_JOB_ID", upstream.job.to_string());
+    }
     set("CI_CONFIG_PATH", CONFIG_PATH.to_owned());
     set("GITLAB_USER_NAME", project.user.name.clone());
     set("GITLAB_USER_EMAIL", project.user.email.clone());
@@ -140,6 +161,9 @@ fn names(variables: &mut IndexMap<String, String>, project: &Project) {
     set("CI_PROJECT_NAMESPACE_SLUG", slug(remote.namespace()));
     set("CI_PROJECT_NAMESPACE_ID", stable_id(remote.namespace()).to_string());
     set("CI_PROJECT_ROOT_NAMESPACE", remote.root_namespace().to_owned());
+    set("CI_PROJECT_ROOT_NAMESPACE_SLUG", slug(remote.root_namespace()));
+    set("CI_PROJECT_TOPICS", String::new());
+    set("CI_PROJECT_REPOSITORY_LANGUAGES", String::new());
     set("CI_PROJECT_URL", format!("{}/{}", remote.server_url(), remote.path));
     set("CI_PROJECT_VISIBILITY", "private".to_owned());
     set("CI_DEFAULT_BRANCH", project.default_branch.clone());
@@ -168,6 +192,8 @@ fn commit(variables: &mut IndexMap<String, String>, project: &Project) {
     set("CI_COMMIT_DESCRIPTION", description(message));
     set("CI_COMMIT_TIMESTAMP", project.commit.timestamp.clone());
     set("CI_COMMIT_AUTHOR", project.commit.author.clone());
+    // Nobody has an account here; GitLab leaves it empty for an author whom it does not know.
+    set("CI_COMMIT_USER_LOGIN", String::new());
 }
 
 /// A merge request that nobody has opened yet: the first of the project, with the commit's message.
@@ -225,6 +251,10 @@ pub(crate) fn job_variables(job: &Job) -> IndexMap<String, String> {
     set("CI_JOB_NAME_SLUG", slug(&job.name));
     set("CI_JOB_GROUP_NAME", job.group.clone());
     set("CI_JOB_STAGE", job.stage.clone());
+    set("CI_JOB_TIMEOUT", job.timeout_secs.unwrap_or(TIMEOUT_SECS).to_string());
+    if matches!(job.when, When::Manual | When::Delayed) {
+        set("CI_JOB_MANUAL", "true".to_owned());
+    }
     if let Some(node) = job.node {
         set("CI_NODE_INDEX", node.index.to_string());
     }
@@ -234,6 +264,7 @@ pub(crate) fn job_variables(job: &Job) -> IndexMap<String, String> {
     }
     if let Some(environment) = &job.environment {
         set("CI_ENVIRONMENT_NAME", environment.name.clone());
+        set("CI_ENVIRONMENT_ID", stable_id(&environment.name).to_string());
         set("CI_ENVIRONMENT_SLUG", environment_slug(&environment.name));
         set("CI_ENVIRONMENT_ACTION", environment.action.clone());
         set("CI_ENVIRONMENT_TIER", environment.tier.clone().unwrap_or_else(|| guessed_tier(&environment.name).to_owned()));
@@ -309,15 +340,9 @@ pub(crate) fn stable_id(name: &str) -> u64 {
     u64::from(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) >> 1).max(1)
 }
 
-/// Returns the hexadecimal digest of several texts, as cache keys use it.
-///
-/// GitLab takes SHA-1. Keys of different coordinators never meet, so any stable digest does; it is cut to the same length.
-pub(crate) fn cache_digest(parts: &[String]) -> String {
-    let digest = Sha256::digest(parts.join("-").as_bytes());
-    digest.iter().take(20).fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string");
-        text
-    })
+/// Returns the hexadecimal digest of several ids, as GitLab makes cache keys of them: SHA-1, with dashes between.
+pub(crate) fn cache_digest(ids: &[String]) -> String {
+    hex::encode(Sha1::digest(ids.join("-").as_bytes()))
 }
 
 #[cfg(test)]
@@ -329,6 +354,14 @@ mod tests {
         assert_eq!(slug("feature/ABC_1.2--"), "feature-abc-1-2");
         assert_eq!(slug(&"x".repeat(80)).len(), 63);
         assert_eq!(slug("-ä-a"), "a");
+    }
+
+    /// By hand: `echo x | git hash-object --stdin`, then `printf 'ID-ID' | sha1sum`.
+    #[test]
+    fn cache_digests_are_those_of_gitlab() {
+        let ids = ["587be6b4c3f93f93c489c0111bba5596147a26cb", "975fbec8256d3e8a3797e7a3611380f27c49f4ac"].map(str::to_owned);
+        assert_eq!(cache_digest(&ids[..1]), "5eb2488605c1968bb311876b80e7f7711487f8b9");
+        assert_eq!(cache_digest(&ids), "c79c1eb80c772c6529c4f1524209510c0e6ffac8");
     }
 
     #[test]

@@ -12,9 +12,12 @@ mod mirror;
 mod remote;
 mod snapshot;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
-use dockwright_pipeline::{LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
+use dockwright_pipeline::{LoadError, LoadErrorKind, Loaded, Loader, Place, Request, matching_paths};
 
 use crate::predefined::stable_id;
 use facts::Places;
@@ -221,11 +224,22 @@ impl Project {
         full_ref(&self.ref_name, self.is_tag)
     }
 
-    /// Returns the Git blob ids of files of the commit, by path; those that do not exist are left out.
+    /// Returns the Git blob ids of files of the commit, by path or by a pattern with `*`; those that do not exist are left out.
     pub(crate) fn blob_ids(&self, paths: &[String]) -> Result<Vec<String>, GitError> {
-        let mut arguments = vec!["ls-tree", "-r", "--format=%(objectname)", &self.sha, "--"];
-        arguments.extend(paths.iter().map(String::as_str));
-        Ok(git(&self.sources, &arguments).text()?.lines().map(str::to_owned).collect())
+        let has_pattern = paths.iter().any(|path| path.contains('*'));
+        let mut arguments = vec!["ls-tree", "-z", "--format=%(objecttype) %(objectname) %(path)"];
+        if has_pattern {
+            arguments.push("-r");
+        }
+        arguments.extend([self.sha.as_str(), "--"]);
+        if !has_pattern {
+            arguments.extend(paths.iter().map(String::as_str));
+        }
+        let listed = git(&self.sources, &arguments).text()?;
+        let files = listed.split('\0').filter_map(|entry| entry.strip_prefix("blob ")?.split_once(' '));
+        let ids: HashMap<&str, &str> = files.map(|(id, path)| (path, id)).collect();
+        let wanted = paths.iter().flat_map(|path| matching_paths(path, ids.keys().copied()));
+        Ok(wanted.map(|path| ids[path].to_owned()).collect())
     }
 
     /// Returns the last commits that touched each of the files.

@@ -22,6 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use child::ChildIncludes;
 use family::Family;
 pub(crate) use owner::new_token;
 
@@ -29,6 +30,7 @@ use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},
     dotenv::{self, DotenvError},
     event::{JobEvent, PipelineResult},
+    junit::{self, TestReport},
     predefined::{RegistryFacts, Trigger},
     project::Project,
 };
@@ -47,6 +49,7 @@ pub struct RunOptions {
     pub trigger: Trigger,
     pub registry: Option<RegistryFacts>,
     pub directory: RunDirectory,
+    pub includes: ChildIncludes,
 }
 
 /// A run that has begun.
@@ -118,8 +121,18 @@ struct StoredArtifact {
     artifact_type: String,
     filename: String,
     size: u64,
-    /// Content of a dotenv report.
-    variables: indexmap::IndexMap<String, String>,
+    content: ReportContent,
+}
+
+/// What a report says, where that is of use here.
+#[derive(Debug, Clone)]
+enum ReportContent {
+    /// `dotenv`
+    Variables(indexmap::IndexMap<String, String>),
+    /// `junit`, with the first thing that is wrong with it.
+    Tests(TestReport, Option<String>),
+    /// An archive, or a report that is only kept.
+    Unread,
 }
 
 /// The tokens that stop the run and its jobs; shared, because stopping must not wait in a queue.
@@ -145,8 +158,9 @@ impl PipelineRun {
     pub fn start(options: RunOptions) -> Result<StartedRun, DirectoryError> {
         let (requests, received) = mpsc::channel(REQUEST_QUEUE);
         let (sent, events) = mpsc::channel(EVENT_QUEUE);
-        let run = Self { requests, family: Family::default(), jobs: options.directory.jobs(), stops: Stops::default() };
-        let owner = owner::Owner::new(options, run.stops.clone(), sent, run.family.clone())?;
+        let (jobs, stops) = (options.directory.jobs(), Stops::default());
+        let owner = owner::Owner::new(options, stops.clone(), sent)?;
+        let run = Self { requests, family: owner.family(), jobs, stops };
         Ok(StartedRun { run, events, result: tokio::spawn(owner.run(received)) })
     }
 
@@ -172,8 +186,8 @@ impl PipelineRun {
             .await??;
         let target = self.jobs.artifact(access.job, &artifact_type);
         let size = copy(file, &target).await?;
-        let variables = if artifact_type == "dotenv" { read_dotenv(target).await? } else { indexmap::IndexMap::new() };
-        let artifact = StoredArtifact { artifact_type, filename: filename.to_owned(), size, variables };
+        let content = read_content(&artifact_type, target).await?;
+        let artifact = StoredArtifact { artifact_type, filename: filename.to_owned(), size, content };
         self.ask(Some(access.job), |reply| Request::Artifact { access: access.clone(), artifact, reply }).await?
     }
 
@@ -221,10 +235,17 @@ async fn copy(from: &Path, to: &Path) -> Result<u64, DirectoryError> {
     tokio::fs::copy(from, to).await.map_err(|source| DirectoryError::new("copy artifacts to", to, source))
 }
 
-async fn read_dotenv(path: PathBuf) -> Result<indexmap::IndexMap<String, String>, RunError> {
-    let read = tokio::task::spawn_blocking(move || {
-        let file = std::fs::File::open(&path).map_err(|source| DirectoryError::new("open", &path, source))?;
-        Ok(dotenv::read(file)?)
-    });
-    read.await.expect("reading a report does not panic")
+async fn read_content(artifact_type: &str, path: PathBuf) -> Result<ReportContent, RunError> {
+    type Read = fn(std::fs::File) -> Result<ReportContent, RunError>;
+    let read: Read = match artifact_type {
+        "dotenv" => |file| Ok(ReportContent::Variables(dotenv::read(file)?)),
+        "junit" => |file| {
+            let (report, problem) = junit::read(std::io::BufReader::new(file));
+            Ok(ReportContent::Tests(report, problem.map(|problem| problem.to_string())))
+        },
+        _ => return Ok(ReportContent::Unread),
+    };
+    let content =
+        tokio::task::spawn_blocking(move || read(std::fs::File::open(&path).map_err(|source| DirectoryError::new("open", &path, source))?));
+    content.await.expect("reading a report does not panic")
 }

@@ -23,8 +23,7 @@ mod spec;
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io,
+    fs, io,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -54,7 +53,6 @@ pub use self::{
 pub struct EngineHost {
     shared: Arc<Shared>,
     config: HostConfig,
-    binary: File,
     engines: Mutex<HashMap<String, RunningEngine>>,
 }
 
@@ -71,12 +69,6 @@ pub enum StartHostError {
     OpenStore(#[from] OpenError),
     #[error("remove what dead engines left")]
     Sweep(#[from] JobDirError),
-    #[error("open this program at `{}`", path.display())]
-    OpenBinary {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
     #[error("make the helper image")]
     HelperImage(#[from] HelperImageError),
     #[error("serve the registry")]
@@ -97,7 +89,6 @@ impl EngineHost {
         }
         sweep_cgroups();
         let store = Store::open(&config.home.join("store"))?;
-        let binary = File::open(&config.binary).map_err(|source| StartHostError::OpenBinary { path: config.binary.clone(), source })?;
         let helper_image = Some(helper_image::make(&store, &config.binary)?);
         let authority = Arc::new(JobAuthority::default());
         let registry = config.registry.as_ref();
@@ -106,7 +97,7 @@ impl EngineHost {
         let client = Client::new(ClientOptions { aliases: aliases.into_iter().collect(), ..ClientOptions::default() })?;
         let registry_name = registry.map(|registry| registry.name.clone());
         let shared = Shared { store, authority, client, registry_name, served, pushes: Shared::push_channel(), helper_image };
-        Ok(Self { shared: Arc::new(shared), config, binary, engines: Mutex::default() })
+        Ok(Self { shared: Arc::new(shared), config, engines: Mutex::default() })
     }
 
     /// Starts an engine. Its API answers when this returns.

@@ -25,6 +25,8 @@ pub enum FailureReason {
     RunnerConfigurationError,
     RunnerExternalDependencyFailure,
     RunnerInterrupted,
+    /// Artifacts that a job needs are not there; the coordinator says so.
+    MissingDependencyFailure,
     /// Internal to the runner: the coordinator already knows.
     JobCanceled,
 }
@@ -41,6 +43,7 @@ impl FailureReason {
             Self::RunnerConfigurationError => "runner_configuration_error",
             Self::RunnerExternalDependencyFailure => "runner_external_dependency_failure",
             Self::RunnerInterrupted => "runner_interrupted",
+            Self::MissingDependencyFailure => "missing_dependency_failure",
             Self::JobCanceled => "job_canceled",
         }
     }

@@ -183,6 +183,7 @@ impl<'a> Evaluation<'a> {
             after_script: config.after_script.clone(),
             pre_get_sources_script: config.pre_get_sources_script.clone(),
             needs: rule.and_then(|rule| rule.needs.clone()).or_else(|| config.needs.clone()),
+            other_needs: config.other_needs.clone(),
             dependencies: config.dependencies.as_ref().map(|names| names.iter().map(|(name, _)| name.clone()).collect()),
             when,
             start_in_secs: rule.and_then(|rule| rule.start_in_secs).or(config.start_in_secs).filter(|_| when == When::Delayed),
@@ -194,7 +195,9 @@ impl<'a> Evaluation<'a> {
             tags: config.tags.iter().map(|tag| expand_existing(tag, &visible)).collect(),
             interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(config.interruptible),
             environment,
+            has_steps: config.has_steps,
             bridge: config.bridge.as_ref().map(|bridge| expanded_bridge(bridge, &visible)),
+            release: config.release.clone(),
             coverage: config.coverage.clone(),
             resource_group: config.resource_group.as_ref().map(|group| expand_blank(group, &visible)),
         })
@@ -220,15 +223,16 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Paths of child pipelines may hold variables.
+/// Names of projects and paths of artifacts may hold variables. Those of other files are expanded where the child is made.
 fn expanded_bridge(bridge: &Bridge, variables: &IndexMap<String, String>) -> Bridge {
     let mut bridge = bridge.clone();
     match &mut bridge.downstream {
         Downstream::Project(path) => *path = expand_blank(path, variables),
         Downstream::Child(includes) => {
             for include in includes {
-                let (ChildInclude::Local(path) | ChildInclude::Artifact { path, .. }) = include;
-                *path = expand_blank(path, variables);
+                if let ChildInclude::Artifact { path, .. } = include {
+                    *path = expand_blank(path, variables);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 mod eval;
 mod lexer;
 mod parser;
+mod re2;
 pub(crate) mod regex;
 
 pub(crate) use parser::Expression;

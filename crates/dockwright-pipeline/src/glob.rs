@@ -26,6 +26,12 @@ pub(crate) fn include_pattern(pattern: &str) -> Regex {
     Regex::new(&regex).expect("an escaped pattern is valid")
 }
 
+/// Tells which paths a pattern of `include:local` or `cache:key:files` matches.
+pub fn matching_paths<'p>(pattern: &str, paths: impl IntoIterator<Item = &'p str>) -> Vec<&'p str> {
+    let pattern = include_pattern(pattern);
+    paths.into_iter().filter(|path| pattern.is_match(path)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::include_pattern;

@@ -48,6 +48,7 @@ pub use config::{Config, Parsed, parse};
 pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
 pub use explain::{ClauseTrace, Explanation, Origin, PolicyTrace, RuleTrace, VariableOrigin, explain, variables_of};
+pub use glob::matching_paths;
 pub use keyword::{
     coverage::Coverage,
     shape::{Key, Keys, Name, Shape, Step, language},
@@ -56,8 +57,8 @@ pub use loader::{Component, ComponentAddress, LoadError, LoadErrorKind, Loaded, 
 pub use merged::Merged;
 pub use outline::{Cursor, Mark, Outline};
 pub use pipeline::{
-    AllowFailure, Artifacts, Bridge, Cache, CacheKey, ChildInclude, Downstream, Environment, Image, Job, KeepWhen, Need, Node, Pipeline,
-    PipelineContext, Report, Retry, Strategy, Variable, When,
+    AllowFailure, Artifacts, Bridge, Cache, CacheKey, ChildInclude, Downstream, Environment, Image, Job, KeepWhen, Need, Node, OtherNeed,
+    Pipeline, PipelineContext, Release, ReleaseLink, Report, Retry, Strategy, Variable, When,
 };
 pub use render::{Style, render, render_line};
 pub use repository::Repository;

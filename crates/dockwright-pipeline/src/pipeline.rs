@@ -60,6 +60,8 @@ pub struct Job {
     pub pre_get_sources_script: Vec<String>,
     /// Absent: the job waits for all earlier stages.
     pub needs: Option<Vec<Need>>,
+    /// Jobs elsewhere whose artifacts it gets; it waits for none of them.
+    pub other_needs: Vec<OtherNeed>,
     /// Absent: artifacts of all jobs that it waits for.
     pub dependencies: Option<Vec<String>>,
     pub when: When,
@@ -75,10 +77,38 @@ pub struct Job {
     pub environment: Option<Environment>,
     /// Finds the percentage of covered code in the trace.
     pub coverage: Option<Coverage>,
+    /// It has the steps of `run` instead of a script.
+    pub has_steps: bool,
     /// It starts another pipeline instead of a script.
     pub bridge: Option<Bridge>,
+    /// What is made of the tag when the job has succeeded.
+    pub release: Option<Release>,
     /// At most one job of a group runs at a time. Expanded.
     pub resource_group: Option<String>,
+}
+
+/// `release`. Its texts may hold variables.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Release {
+    pub tag_name: String,
+    pub tag_message: Option<String>,
+    pub name: Option<String>,
+    /// A text, or the path of a file.
+    pub description: String,
+    /// What the tag is made from; the commit of the pipeline when absent.
+    pub ref_name: Option<String>,
+    pub released_at: Option<String>,
+    pub milestones: Vec<String>,
+    pub links: Vec<ReleaseLink>,
+}
+
+/// An entry of `release:assets:links`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReleaseLink {
+    pub name: String,
+    pub url: String,
+    pub filepath: Option<String>,
+    pub link_type: Option<String>,
 }
 
 /// `trigger`.
@@ -108,14 +138,17 @@ pub enum Downstream {
     Project(String),
 }
 
-/// A file of a child pipeline's configuration.
+/// A part of a child pipeline's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChildInclude {
-    Local(String),
+    /// An entry of `include`, in JSON.
+    Entry(String),
     /// A file among the artifacts of an earlier job.
     Artifact {
         path: String,
         job: String,
+        /// Values for its `spec:inputs`, as an object in JSON.
+        inputs: Option<String>,
     },
 }
 
@@ -167,6 +200,20 @@ pub struct Need {
     pub artifacts: bool,
     pub optional: bool,
     pub span: Span,
+}
+
+/// An entry of `needs` about a job elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OtherNeed {
+    /// Of a pipeline of the same family.
+    Pipeline {
+        /// Its number, usually by a variable.
+        pipeline: String,
+        job: String,
+        artifacts: bool,
+    },
+    /// The latest of another project.
+    Project { project: String, job: String, artifacts: bool },
 }
 
 /// When a job runs, given how the jobs before it ended.

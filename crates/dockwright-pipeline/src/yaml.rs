@@ -10,6 +10,6 @@ mod node;
 mod scalar;
 
 pub(crate) use document::{Document, read};
-pub(crate) use emit::{to_json, to_yaml};
+pub(crate) use emit::{node_to_json, to_json, to_yaml};
 pub(crate) use node::{Entry, Map, Node, Value};
 pub(crate) use scalar::{Scalar, plain};

@@ -5,6 +5,7 @@
 
 mod check;
 pub(crate) mod container_settings;
+mod custom;
 pub(crate) mod decide;
 mod duration;
 mod edit;
@@ -16,13 +17,16 @@ pub mod schema;
 mod store;
 pub mod system_id;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use dockwright_job::Variable;
+
+use crate::api::TlsFiles;
 
 pub use self::{
     check::UsedKey,
     container_settings::{ContainerSettings, Device, Limits, Ulimit},
+    custom::{CustomConfig, CustomProgram, CustomTable},
     decide::{DecideError, Surroundings},
     duration::GoDuration,
     edit::{EditConfigError, append_runner, remove_runners, set_runner_values},
@@ -52,9 +56,18 @@ pub struct RunnerConfig {
     pub cache_dir: PathBuf,
     /// Weaker than the job's own variables; reaches services too.
     pub environment: Vec<Variable>,
+    /// Feature flags by name; they win over variables of the job.
+    pub feature_flags: BTreeMap<String, bool>,
     /// Commands before and after those of every step but `after_script`, in the same shell. Empty for none.
     pub pre_build_script: String,
     pub post_build_script: String,
+    /// Commands before and after the sources are got. Empty for none.
+    pub pre_get_sources_script: String,
+    pub post_get_sources_script: String,
+    /// Address of the server that sources come from, where it is not the one that the job names. Empty for that.
+    pub clone_url: String,
+    /// How sources are got over TLS.
+    pub tls: TlsFiles,
     /// Each line of a trace begins with the time and its stream, as GitLab's viewer expects since 17.
     pub timestamps: bool,
     /// A trace is cut after so many bytes; the job goes on.
@@ -66,6 +79,8 @@ pub struct RunnerConfig {
     pub executor: ExecutorChoice,
     pub shell: ShellConfig,
     pub docker: DockerConfig,
+    /// Set where `executor` is [`ExecutorChoice::Custom`].
+    pub custom: Option<Arc<CustomConfig>>,
 }
 
 impl RunnerConfig {
@@ -81,8 +96,13 @@ impl RunnerConfig {
             builds_dir,
             cache_dir,
             environment: Vec::new(),
+            feature_flags: BTreeMap::new(),
             pre_build_script: String::new(),
             post_build_script: String::new(),
+            pre_get_sources_script: String::new(),
+            post_get_sources_script: String::new(),
+            clone_url: String::new(),
+            tls: TlsFiles::default(),
             timestamps: false,
             output_limit_bytes: 64 * 1024 * 1024,
             trace_interval: Duration::from_millis(50),
@@ -104,6 +124,7 @@ impl RunnerConfig {
                 wait_for_services: Duration::from_secs(30),
                 helper_binary,
             },
+            custom: None,
         }
     }
 }
@@ -117,6 +138,8 @@ pub enum ExecutorChoice {
     Shell,
     /// All in containers.
     Docker,
+    /// All through the programs of [`CustomConfig`].
+    Custom,
 }
 
 /// Settings for jobs without an image.

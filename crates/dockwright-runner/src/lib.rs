@@ -14,6 +14,7 @@ mod dispatcher;
 pub mod engine_provider;
 pub mod event;
 mod executor;
+mod feature_flag;
 pub mod helper;
 mod hint;
 mod job_run;

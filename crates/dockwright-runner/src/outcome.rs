@@ -98,6 +98,7 @@ fn execute_reason(error: &ExecuteError) -> FailureReason {
         | ExecuteError::DisallowedPullPolicy { .. }
         | ExecuteError::GitStrategy { .. }
         | ExecuteError::Endpoint { .. }
+        | ExecuteError::NoDirectory { .. }
         | ExecuteError::InvalidContainer { .. } => FailureReason::RunnerConfigurationError,
         // What GitLab Runner reports for both.
         ExecuteError::DisallowedImage
@@ -106,6 +107,8 @@ fn execute_reason(error: &ExecuteError) -> FailureReason {
         | ExecuteError::AcquireEngine(_)
         | ExecuteError::Engine { .. }
         | ExecuteError::File { .. }
+        | ExecuteError::Driver { .. }
+        | ExecuteError::OutOfReach
         | ExecuteError::Keeper(_)
         | ExecuteError::Helper { .. } => FailureReason::RunnerSystemFailure,
     }

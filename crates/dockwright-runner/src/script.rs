@@ -13,6 +13,9 @@ use crate::variables::JobVariables;
 pub(crate) enum ScriptKind {
     Step,
     AfterScript,
+    /// There may be no project directory yet.
+    BeforeSources,
+    BehindSources,
 }
 
 /// What a script needs to know of its surroundings.
@@ -27,9 +30,11 @@ pub(crate) struct ScriptContext<'a> {
 /// Writes the script that runs `commands`, as they stand in the job's payload.
 pub(crate) fn user_script(context: ScriptContext<'_>, kind: ScriptKind, commands: &[String]) -> String {
     let mut body = exports(context);
-    body.push_str("cd ");
-    body.push_str(&quote(context.project_dir));
-    body.push('\n');
+    if kind != ScriptKind::BeforeSources {
+        body.push_str("cd ");
+        body.push_str(&quote(context.project_dir));
+        body.push('\n');
+    }
     if kind == ScriptKind::AfterScript {
         body.push_str(&notice("Running after script..."));
     }
@@ -38,6 +43,17 @@ pub(crate) fn user_script(context: ScriptContext<'_>, kind: ScriptKind, commands
     }
     let xtrace = context.variables.is_true("CI_DEBUG_TRACE") == Some(true);
     envelope(&body, xtrace)
+}
+
+/// Writes the script of a phase that is not the user's: commands with the job's variables.
+pub(crate) fn phase_script(context: ScriptContext<'_>, commands: &str) -> String {
+    let xtrace = context.variables.is_true("CI_DEBUG_TRACE") == Some(true);
+    envelope(&(exports(context) + commands), xtrace)
+}
+
+/// Writes a script of commands that need nothing of the job, nor leave anything of it.
+pub(crate) fn helper_script(commands: &str) -> String {
+    envelope(commands, false)
 }
 
 fn append_command(body: &mut String, command: &str) {
@@ -56,7 +72,7 @@ fn append_command(body: &mut String, command: &str) {
 }
 
 /// A green line in the trace, printed by the script itself so that it stands in order with the commands' output.
-fn notice(text: &str) -> String {
+pub(crate) fn notice(text: &str) -> String {
     format!("printf '%s\\n' {}\n", quote(&format!("\x1b[32;1m{text}\x1b[0;m")))
 }
 

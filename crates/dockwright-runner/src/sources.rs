@@ -4,6 +4,8 @@
 //! differ from an ordinary clone: hooks and templates of the machine's user are not used, and a repository given as a local path is
 //! asked for the exact commit even where no branch holds it (a pipeline of the working tree).
 
+pub(crate) mod script;
+
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -12,8 +14,10 @@ use std::{
 use dockwright_job::GitInfo;
 use tokio::{fs, io::AsyncRead, process::Command};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{
+    api::TlsFiles,
     executor::{ExecuteError, pump},
     trace::{Stream, Trace},
     variables::JobVariables,
@@ -53,6 +57,8 @@ pub(crate) struct Checkout<'a> {
     pub(crate) variables: &'a JobVariables,
     pub(crate) strategy: Strategy,
     pub(crate) directory: &'a Path,
+    /// For the server that the sources come from.
+    pub(crate) tls: &'a TlsFiles,
     pub(crate) trace: &'a Trace,
     pub(crate) stop: &'a CancellationToken,
 }
@@ -106,23 +112,10 @@ impl Checkout<'_> {
         }
         self.initialise(is_fresh).await?;
 
-        let mut arguments: Vec<String> = Vec::new();
-        arguments.extend(["fetch".to_owned(), "origin".to_owned(), "--no-recurse-submodules".to_owned()]);
-        if is_local(&self.info.repo_url) {
-            // The server side runs as a child of ours and does not see our settings unless they are in its command.
-            let server = "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack";
-            arguments.push(format!("--upload-pack={server}"));
-        }
-        match self.info.refspecs.is_empty() {
-            true => arguments.push(format!("+{}:refs/pipelines/{}", self.info.sha, self.info.sha)),
-            false => arguments.extend(self.info.refspecs.iter().cloned()),
-        }
-        if depth > 0 {
-            arguments.extend(["--depth".to_owned(), depth.to_string()]);
-        } else if self.directory.join(".git/shallow").exists() {
+        let mut arguments = fetch_arguments(self.info, self.variables);
+        if depth == 0 && self.directory.join(".git/shallow").exists() {
             arguments.push("--unshallow".to_owned());
         }
-        arguments.extend(flags(self.variables, "GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"));
         self.git(&arguments).await
     }
 
@@ -187,6 +180,9 @@ impl Checkout<'_> {
         let mut command = Command::new("git");
         command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.autoDetach=false"]);
         command.args(["-c", "init.defaultBranch=none", "-c", "advice.detachedHead=false"]);
+        for (key, file) in tls_settings(&self.info.repo_url, self.tls) {
+            command.arg("-c").arg(format!("{key}={}", file.display()));
+        }
         command.args(arguments.iter().map(AsRef::as_ref));
         command.current_dir(self.directory).env("GIT_TERMINAL_PROMPT", "0").env("GCM_INTERACTIVE", "Never");
         FOREIGN_VARIABLES.iter().for_each(|name| {
@@ -209,6 +205,49 @@ impl Checkout<'_> {
             false => Err(ExecuteError::Git { subcommand, status: status.to_string() }),
         }
     }
+}
+
+/// Returns where the sources are: at `clone_url`, if that is set, with the credentials that the job was given.
+pub(crate) fn repository_at(clone_url: &str, info: &GitInfo, project_path: &str) -> GitInfo {
+    let moved = || -> Option<String> {
+        let mut address = Url::parse(clone_url).ok().filter(Url::has_host)?;
+        let given = Url::parse(&info.repo_url).ok()?;
+        let path = if project_path.is_empty() { given.path().to_owned() } else { format!("/{project_path}.git") };
+        address.set_path(&format!("{}{path}", address.path().trim_end_matches('/')));
+        if matches!(address.scheme(), "http" | "https") {
+            address.set_username(given.username()).ok()?;
+            address.set_password(given.password()).ok()?;
+        }
+        Some(address.into())
+    };
+    GitInfo { repo_url: moved().unwrap_or_else(|| info.repo_url.clone()), ..info.clone() }
+}
+
+/// Settings of git for the server of a repository, and no other.
+fn tls_settings<'a>(repo_url: &str, tls: &'a TlsFiles) -> Vec<(String, &'a Path)> {
+    let Some(url) = Url::parse(repo_url).ok().filter(|url| url.scheme() == "https") else { return Vec::new() };
+    let server = url.origin().ascii_serialization();
+    let files = [("sslCAInfo", &tls.ca_file), ("sslCert", &tls.cert_file), ("sslKey", &tls.key_file)];
+    files.into_iter().filter_map(|(key, file)| Some((format!("http.{server}.{key}"), file.as_deref()?))).collect()
+}
+
+/// Arguments of git that fetch what the job asks for.
+fn fetch_arguments(info: &GitInfo, variables: &JobVariables) -> Vec<String> {
+    let mut arguments: Vec<String> = vec!["fetch".to_owned(), "origin".to_owned(), "--no-recurse-submodules".to_owned()];
+    if is_local(&info.repo_url) {
+        // The server side runs as a child of git and does not see our settings unless they are in its command.
+        let server = "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack";
+        arguments.push(format!("--upload-pack={server}"));
+    }
+    match info.refspecs.is_empty() {
+        true => arguments.push(format!("+{}:refs/pipelines/{}", info.sha, info.sha)),
+        false => arguments.extend(info.refspecs.iter().cloned()),
+    }
+    if info.depth > 0 {
+        arguments.extend(["--depth".to_owned(), info.depth.to_string()]);
+    }
+    arguments.extend(flags(variables, "GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"));
+    arguments
 }
 
 async fn show(output: impl AsyncRead + Unpin, trace: &Trace, stream: Stream) {
@@ -237,13 +276,31 @@ pub(crate) fn project_slug(info: &GitInfo, full_path: &str, project_id: u64) -> 
         let fits = !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         fits.then(|| PathBuf::from(path))
     };
-    let from_url = || url::Url::parse(&info.repo_url).ok().filter(url::Url::has_host).and_then(|url| safe(url.path()));
+    let from_url = || Url::parse(&info.repo_url).ok().filter(Url::has_host).and_then(|url| safe(url.path()));
     safe(full_path).or_else(from_url).unwrap_or_else(|| PathBuf::from(format!("project-{project_id}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_server_of_the_sources_may_be_another() {
+        let info = GitInfo { repo_url: "https://gitlab-ci-token:t@gitlab.example/group/project.git".to_owned(), ..GitInfo::default() };
+        let at = |clone_url: &str| repository_at(clone_url, &info, "group/project").repo_url;
+        assert_eq!(at(""), info.repo_url);
+        assert_eq!(at("http://10.0.0.1:8080/"), "http://gitlab-ci-token:t@10.0.0.1:8080/group/project.git");
+        assert_eq!(at("https://proxy.example/gitlab"), "https://gitlab-ci-token:t@proxy.example/gitlab/group/project.git");
+        assert_eq!(at("ssh://git@gitlab.example"), "ssh://git@gitlab.example/group/project.git");
+    }
+
+    #[test]
+    fn certificates_are_for_the_repositorys_server_alone() {
+        let tls = TlsFiles { ca_file: Some("/ca.pem".into()), ..TlsFiles::default() };
+        let settings = |url: &str| tls_settings(url, &tls).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(settings("https://gitlab-ci-token:t@gitlab.example:8443/a/b.git"), ["http.https://gitlab.example:8443.sslCAInfo"]);
+        assert!(settings("/home/me/project").is_empty() && settings("http://gitlab.example/a.git").is_empty());
+    }
 
     #[test]
     fn slugs() {

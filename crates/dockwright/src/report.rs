@@ -7,13 +7,16 @@ mod json;
 mod live;
 mod plain;
 mod quiet;
+mod release;
 mod streams;
 mod summary;
+mod test_report;
 mod thread;
 mod trace_lines;
 
 use std::time::Duration;
 
+use dockwright_coordinator::{ReleasePlan, TestReport};
 use serde::Serialize;
 
 pub(crate) use streams::{FAILURE, FAINT, HINT, SUCCESS, Streams, WARNING, print_error, print_problem, print_warning};
@@ -60,6 +63,12 @@ pub(crate) enum RunEvent {
         /// Percentage of covered code, where the job has `coverage` and printed it.
         #[serde(skip_serializing_if = "Option::is_none")]
         coverage: Option<f64>,
+        /// What the job's JUnit report says.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tests: Option<TestReport>,
+        /// What GitLab would have released after the job.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        release: Option<ReleasePlan>,
         /// Where the whole trace is kept.
         #[serde(skip_serializing_if = "Option::is_none")]
         trace: Option<String>,

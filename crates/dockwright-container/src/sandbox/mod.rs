@@ -21,7 +21,7 @@ pub(crate) mod init;
 
 pub use init::inherited;
 pub use mounts::{MountError, MountSource};
-pub use spawn::{Sandbox, SpawnError, sweep_cgroups};
+pub use spawn::{Sandbox, SpawnError, open_program, sweep_cgroups};
 pub use spec::{IdMapping, RANGE_IDS, SandboxSpec, SharedPath};
 
 pub(crate) use init::become_root;

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -355,18 +355,28 @@ fn shared_mount(shared: &SharedPath, mounts: &MountSource) -> Result<Wanted, Mou
 }
 
 impl Wanted {
-    /// Clones the mount of one file, which can be executed but not written. `/proc/self/exe` is of the mount namespace in which the
-    /// process was executed; if that was left meanwhile, the same file is looked up by its name.
+    /// Clones the mount of one file, which can be executed but not written.
     fn open_file(file: &OwnedFd) -> Result<Self, MountError> {
         let descriptor = PathBuf::from(sys::descriptor_path(file));
         let path = fs::read_link(&descriptor).unwrap_or_else(|_| Path::new("the binary").to_owned());
-        let cloned = Self::open(&descriptor, false).or_else(|error| {
-            let found = Self::open(&path, false)?;
-            let identity = |file: &OwnedFd| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino)).ok();
-            if identity(&found.tree) == identity(file) { Ok(found) } else { Err(error) }
-        })?;
-        Ok(Self { path, read_only: true, inert: true, ..cloned })
+        Ok(Self { path, read_only: true, inert: true, ..Self::open(&descriptor, false)? })
     }
+}
+
+/// Opens a program, normally `/proc/self/exe`, for [`SandboxSpec::binary`].
+///
+/// Only a mount of this mount namespace can be cloned, and `/proc/self/exe` is of the one in which the process was executed; so it is
+/// opened by its name. If that means another file by now, or none, the program is copied to `copy`, which must be on a file system that
+/// allows execution: a file without a name cannot be mounted.
+pub fn open_program(path: &Path, copy: &Path) -> io::Result<OwnedFd> {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    if let Ok(named) = fs::canonicalize(path).and_then(fs::File::open)
+        && identity(named.metadata()?) == identity(fs::metadata(path)?)
+    {
+        return Ok(named.into());
+    }
+    fs::copy(path, copy)?;
+    fs::File::open(copy).map(Into::into)
 }
 
 fn expect<T>(id: &str, control: &OwnedFd, wanted: impl Fn(&Progress) -> Option<T>) -> Result<(T, Vec<OwnedFd>), SpawnError> {
@@ -388,6 +398,26 @@ fn early_end(id: &str) -> SpawnError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replaced_program_is_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        fs::write(&path, "old").unwrap();
+        let running = fs::File::open(&path).unwrap();
+        // Such a link leads to the file itself, as `/proc/self/exe` does.
+        let link = PathBuf::from(sys::descriptor_path(&running));
+        let copy = directory.path().join("copy");
+        let contents = || io::read_to_string(fs::File::from(open_program(&link, &copy).unwrap())).unwrap();
+        assert_eq!(contents(), "old");
+        assert!(!copy.exists());
+        fs::write(directory.path().join("new"), "new").unwrap();
+        fs::rename(directory.path().join("new"), &path).unwrap();
+        assert_eq!(contents(), "old");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(contents(), "old");
+        assert!(copy.exists());
+    }
 
     #[test]
     fn identity_of_a_mapped_namespace() {

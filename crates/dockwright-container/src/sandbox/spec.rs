@@ -39,7 +39,7 @@ pub struct SharedPath {
 pub struct SandboxSpec {
     /// Names the sandbox's cgroups (with the engine host's pid), and its host name if that is empty. `[a-zA-Z0-9_.-]+`.
     pub id: String,
-    /// Executed as the sandbox's PID 1 and shown in it as `/.dockwright`; normally `/proc/self/exe`, opened. It must call
+    /// Executed as the sandbox's PID 1 and shown in it as `/.dockwright`; normally what [`super::open_program`] opened. It must call
     /// [`crate::internal::init_main`] for `internal init …`.
     pub binary: OwnedFd,
     /// Arguments that make the binary call [`crate::internal::sandbox_main`]; normally `internal sandbox`.

@@ -5,7 +5,7 @@ use dockwright_pipeline::{LoadError, LoadErrorKind};
 use sha2::{Digest as _, Sha256};
 
 /// Gets files from the web. This crate speaks no HTTP itself.
-pub trait Web {
+pub trait Web: std::fmt::Debug + Send + Sync {
     /// Returns the content at an address, following redirects and trying again where that may help.
     fn get(&self, url: &str) -> Result<Vec<u8>, WebError>;
 }

@@ -46,6 +46,31 @@ impl Repository {
 }
 
 #[test]
+fn blob_ids_are_those_of_files_in_the_commit() {
+    let repository = Repository::new();
+    repository.write("a.lock", "x\n");
+    repository.write("sub/a.lock", "y\n");
+    repository.write("sub/b.lock", "y\n");
+    repository.commit("files");
+    let project = repository.open(Tree::Committed);
+    // `echo x | git hash-object --stdin`, and the same of `y`.
+    let (x, y) = ("587be6b4c3f93f93c489c0111bba5596147a26cb", "975fbec8256d3e8a3797e7a3611380f27c49f4ac");
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["a.lock"], &[x]),
+        (&["sub/a.lock", "a.lock", "none.lock"], &[x, y]),
+        (&["sub"], &[]),
+        (&["sub/*.lock"], &[y, y]),
+        (&["**/*.lock"], &[x, y, y]),
+    ];
+    for (paths, expected) in cases {
+        let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+        let mut ids = project.blob_ids(&paths).expect("git succeeds");
+        ids.sort();
+        assert_eq!(ids, expected, "{paths:?}");
+    }
+}
+
+#[test]
 fn several_files_are_read_by_one_process() {
     let repository = Repository::new();
     repository.write("a.txt", "a\nmissing\n");

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt::Write as _,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
@@ -12,6 +11,7 @@ use dockwright_pipeline::{ChildInclude, LoadError, Loaded, Loader, Pipeline, Pla
 
 use crate::{
     configuration,
+    include::{IncludeOptions, Includes, LockError, Web},
     predefined::{self, RegistryFacts, Trigger},
     project::Project,
 };
@@ -35,26 +35,37 @@ pub(super) enum ChildError {
     #[error("the configuration of the child pipeline is wrong:\n{problems}")]
     Configuration { problems: String },
     #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
     Directory(#[from] crate::DirectoryError),
 }
 
 /// A file of the configuration, with the archive that it is in.
 pub(super) struct Source {
     pub(super) include: ChildInclude,
-    /// Absent for a local file, and for a job that left no artifacts.
+    /// Absent for what no job made, and for a job that left no artifacts.
     pub(super) archive: Option<PathBuf>,
 }
 
-/// Reads and evaluates the configuration. Looks at files and asks Git, so it blocks.
+/// How child pipelines find the files that they include from elsewhere.
+#[derive(Debug)]
+pub struct ChildIncludes {
+    pub options: IncludeOptions,
+    pub web: Box<dyn Web>,
+}
+
+/// Reads and evaluates the configuration. Looks at files, asks Git and the network, so it blocks.
 pub(super) fn make(
     project: &Project,
     trigger: &Trigger,
     registry: Option<&RegistryFacts>,
+    includes: &ChildIncludes,
     sources: &[Source],
 ) -> Result<Pipeline, ChildError> {
-    let files = ChildFiles::new(project, sources)?;
+    let files = ChildFiles::new(Includes::new(project, includes.options.clone(), &*includes.web)?, sources)?;
     let context = predefined::context(project, trigger, registry);
     let parsed = parse(ROOT, &files, &context);
+    files.includes.save()?;
     let (pipeline, problems) = configuration::evaluated(&parsed, &context);
     if has_errors(&problems) {
         let lines: Vec<String> =
@@ -64,30 +75,32 @@ pub(super) fn make(
     Ok(pipeline)
 }
 
-/// The files of the commit, and those that were made by jobs.
+/// The files of the commit and those from elsewhere, and those that were made by jobs.
 struct ChildFiles<'a> {
-    project: &'a Project,
+    includes: Includes<'a>,
     made: HashMap<String, String>,
 }
 
 impl<'a> ChildFiles<'a> {
-    fn new(project: &'a Project, sources: &[Source]) -> Result<Self, ChildError> {
+    fn new(includes: Includes<'a>, sources: &[Source]) -> Result<Self, ChildError> {
         let mut made = HashMap::new();
-        let mut root = String::from("include:\n");
+        let mut entries = Vec::new();
         for (number, source) in sources.iter().enumerate() {
-            let path = match &source.include {
-                ChildInclude::Local(path) => path.clone(),
-                ChildInclude::Artifact { path, job } => {
+            entries.push(match &source.include {
+                ChildInclude::Entry(entry) => entry.clone(),
+                ChildInclude::Artifact { path, job, inputs } => {
                     let text = from_archive(source.archive.as_deref(), path, job)?;
                     let name = format!(".git/artifact-{number}/{}.yml", path.trim_end_matches(".yml"));
-                    made.insert(name.clone(), text);
-                    name
+                    let inputs = inputs.as_deref().unwrap_or("{}");
+                    let entry = format!("{{\"local\": {}, \"inputs\": {inputs}}}", serde_json::Value::from(name.as_str()));
+                    made.insert(name, text);
+                    entry
                 }
-            };
-            writeln!(root, "  - local: '{}'", path.replace('\'', "''")).expect("writing to a string");
+            });
         }
-        made.insert(ROOT.to_owned(), root);
-        Ok(Self { project, made })
+        // JSON is YAML.
+        made.insert(ROOT.to_owned(), format!("{{\"include\": [{}]}}", entries.join(", ")));
+        Ok(Self { includes, made })
     }
 }
 
@@ -99,12 +112,16 @@ impl Loader for ChildFiles<'_> {
         };
         match made {
             Some(text) => Ok(Loaded { text: text.clone(), place: Place::Own, component: None }),
-            None => self.project.load(request),
+            None => self.includes.load(request),
         }
     }
 
     fn list_files(&self, place: &Place) -> Vec<String> {
-        self.project.list_files(place)
+        self.includes.list_files(place)
+    }
+
+    fn prepare(&self, requests: &[Request]) {
+        self.includes.prepare(requests);
     }
 }
 
@@ -117,7 +134,8 @@ fn from_archive(archive: Option<&Path>, path: &str, job: &str) -> Result<String,
     })
 }
 
-fn read_entry(archive: &Path, path: &str) -> std::io::Result<String> {
+/// Reads a file of an archive.
+pub(super) fn read_entry(archive: &Path, path: &str) -> std::io::Result<String> {
     let file = File::open(archive)?;
     if file.metadata()?.len() > ARTIFACT_SIZE_BYTES {
         return Err(std::io::Error::other(format!("the archive is larger than {ARTIFACT_SIZE_BYTES} bytes")));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dockwright_job::{Dependency, DependencyFile, FailureReason, JobId, JobPayload, JobState, JobToken, JobUpdate};
-use dockwright_pipeline::{Job, Pipeline};
+use dockwright_pipeline::{Job, OtherNeed, Pipeline, expand_blank};
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use tokio::{
@@ -19,11 +19,16 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Access, Request, RunError, RunOptions, Stops, StoredArtifact, family::Family};
+use super::{
+    Access, ReportContent, Request, RunError, RunOptions, Stops, StoredArtifact, child,
+    family::{Family, Left},
+};
 use crate::{
     directory::{DirectoryError, JobsDirectory, RunDirectory},
     event::{JobEvent, JobOutcome, JobStatus, PipelineResult, PipelineStatus},
     payload::{self, PayloadFacts, RunOfJob},
+    project::git,
+    release::ReleasePlan,
     schedule::{self, Command, Event, JobIndex, Outcome, Plan, State},
 };
 
@@ -66,6 +71,19 @@ struct Descent {
     requests: Option<mpsc::Sender<Request>>,
 }
 
+/// Why a job does not get as far as to a runner, in words for its trace.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("system failure: {0}")]
+    Git(crate::GitError),
+    #[error(
+        "it needs the artifacts of job `{job}` of pipeline `{number}` (`{pipeline}`), which is no job that has succeeded in this run; give the number of the parent pipeline by a variable of the job with `trigger`: `PARENT_PIPELINE_ID: $CI_PIPELINE_ID`"
+    )]
+    MissingDependency { pipeline: String, number: String, job: String },
+    #[error("the steps of `run` are not run locally; what `script` does runs here, too")]
+    Steps,
+}
+
 /// A child pipeline that has ended.
 struct EndedChild {
     bridge: JobIndex,
@@ -82,6 +100,8 @@ struct Run {
     trace: Option<File>,
     trace_bytes: u64,
     artifacts: HashMap<String, StoredArtifact>,
+    /// What is released if it succeeds.
+    release: Option<ReleasePlan>,
     reason: Option<FailureReason>,
     exit_code: Option<i32>,
     /// Set when the run has ended.
@@ -89,8 +109,8 @@ struct Run {
 }
 
 impl Owner {
-    pub(super) fn new(options: RunOptions, stops: Stops, events: mpsc::Sender<JobEvent>, family: Family) -> Result<Self, DirectoryError> {
-        let RunOptions { project, pipeline, trigger, registry, directory } = options;
+    pub(super) fn new(options: RunOptions, stops: Stops, events: mpsc::Sender<JobEvent>) -> Result<Self, DirectoryError> {
+        let RunOptions { project, pipeline, trigger, registry, directory, includes } = options;
         let facts = PayloadFacts {
             project,
             trigger,
@@ -102,7 +122,7 @@ impl Owner {
             created: Timestamp::now(),
         };
         let descent = Descent { depth: 0, prefix: String::new(), requests: None };
-        Self::with_descent(pipeline, facts, Arc::new(directory), stops, events, family, descent)
+        Self::with_descent(pipeline, facts, Arc::new(directory), stops, events, Family::new(includes), descent)
     }
 
     fn with_descent(
@@ -138,6 +158,11 @@ impl Owner {
             owner.latest.push(id);
         }
         Ok(owner)
+    }
+
+    /// Returns what the runs of child pipelines share with this one.
+    pub(super) fn family(&self) -> Family {
+        self.family.clone()
     }
 
     /// Serves requests until the pipeline has ended.
@@ -225,6 +250,7 @@ impl Owner {
             trace: None,
             trace_bytes: 0,
             artifacts: HashMap::new(),
+            release: None,
             reason: None,
             exit_code: None,
             outcome: None,
@@ -302,8 +328,13 @@ impl Owner {
     }
 
     async fn close(&mut self, id: JobId, status: JobStatus, is_allowed_to_fail: bool, retried_as: Option<JobId>) {
-        let coverage = if status == JobStatus::Success { self.coverage(id).await } else { None };
-        let outcome = JobOutcome { retried_as, coverage, ..self.outcome(id, status, is_allowed_to_fail) };
+        let (mut coverage, mut release) = (None, None);
+        if status == JobStatus::Success {
+            (coverage, release) = (self.coverage(id).await, self.release(id).await);
+            let left = Left { dependency: self.dependency(id), dotenv: self.dotenv(id) };
+            self.family.leave(self.facts.pipeline_id, &self.pipeline.jobs[self.runs[&id].job].name, left);
+        }
+        let outcome = JobOutcome { retried_as, coverage, release, ..self.outcome(id, status, is_allowed_to_fail) };
         let run = &mut self.runs[&id];
         run.trace = None;
         run.outcome = Some(outcome.clone());
@@ -322,6 +353,26 @@ impl Owner {
         coverage.find(&String::from_utf8_lossy(&bytes))
     }
 
+    /// Completes what would be released, and warns of what GitLab would refuse.
+    async fn release(&mut self, id: JobId) -> Option<ReleasePlan> {
+        let mut plan = self.runs[&id].release.take()?;
+        if let Some(path) = plan.description_path().map(str::to_owned) {
+            let archive = self.runs[&id].artifacts.contains_key("archive").then(|| self.jobs.artifact(id, "archive"));
+            let facts = Arc::clone(&self.facts);
+            let read = tokio::task::spawn_blocking(move || {
+                let made = archive.and_then(|archive| child::read_entry(&archive, &path).ok());
+                made.or_else(|| git::read_file(&facts.project.sources, &facts.project.sha, &path).ok())
+            });
+            if let Some(text) = read.await.expect("reading a file does not panic") {
+                plan.description = masked(text, &self.secrets(id));
+            }
+        }
+        for message in plan.problems() {
+            self.emit(JobEvent::Warning { job: id, message }).await;
+        }
+        Some(plan)
+    }
+
     fn outcome(&self, id: JobId, status: JobStatus, allowed_to_fail: bool) -> JobOutcome {
         let run = &self.runs[&id];
         let job = &self.pipeline.jobs[run.job];
@@ -336,6 +387,11 @@ impl Owner {
             allowed_to_fail,
             retried_as: None,
             coverage: None,
+            tests: run.artifacts.get("junit").and_then(|report| match &report.content {
+                ReportContent::Tests(report, _) => Some(report.clone()),
+                _ => None,
+            }),
+            release: None,
             duration: run.started.map_or(Duration::ZERO, |started| started.elapsed()),
         }
     }
@@ -354,10 +410,7 @@ impl Owner {
                 let _ = reply.send(self.expects(&access, &artifact_type));
             }
             Request::Artifact { access, artifact, reply } => {
-                let stored = self.authorized(&access).map(|run| {
-                    run.artifacts.insert(artifact.artifact_type.clone(), artifact);
-                });
-                let _ = reply.send(stored);
+                let _ = reply.send(self.store(&access, artifact).await);
             }
         }
     }
@@ -372,6 +425,8 @@ impl Owner {
             self.runs[&id].started = Some(Instant::now());
             match payload {
                 Ok(payload) => {
+                    let release = self.pipeline.jobs[job].release.as_ref();
+                    self.runs[&id].release = release.map(|release| ReleasePlan::new(release, &payload.variables, &self.facts.project.sha));
                     if waiting.send(Some(payload)).is_err() {
                         self.queue.push_front(job);
                         continue;
@@ -387,26 +442,51 @@ impl Owner {
         }
     }
 
-    async fn payload(&self, id: JobId) -> Result<JobPayload, crate::GitError> {
+    async fn payload(&self, id: JobId) -> Result<JobPayload, StartError> {
         let run = &self.runs[&id];
         let job = self.pipeline.jobs[run.job].clone();
+        if job.has_steps {
+            return Err(StartError::Steps);
+        }
         let sources = payload::artifact_sources(&self.pipeline, &self.latest, &job);
+        let elsewhere = self.left_elsewhere(&job)?;
+        let own = sources.iter().filter_map(|id| self.dependency(*id));
         let of_job = RunOfJob {
             id,
             token: run.token.clone(),
             retries: run.retries,
             started: Timestamp::now(),
             queued_secs: run.queued.elapsed().as_secs_f64(),
-            dependencies: sources.iter().filter_map(|id| self.dependency(*id)).collect(),
-            dotenv: sources
-                .iter()
-                .filter_map(|id| self.runs[id].artifacts.get("dotenv"))
-                .flat_map(|report| report.variables.clone())
-                .collect(),
+            dependencies: own.chain(elsewhere.iter().filter_map(|left| left.dependency.clone())).collect(),
+            dotenv: sources.iter().map(|id| self.dotenv(*id)).chain(elsewhere.iter().map(|left| left.dotenv.clone())).flatten().collect(),
         };
         let facts = self.facts.clone();
         // Keys of caches are computed by Git.
-        tokio::task::spawn_blocking(move || facts.payload(&job, &of_job)).await.expect("making a payload does not panic")
+        tokio::task::spawn_blocking(move || facts.payload(&job, &of_job))
+            .await
+            .expect("making a payload does not panic")
+            .map_err(StartError::Git)
+    }
+
+    /// Returns the variables of a job's dotenv report.
+    fn dotenv(&self, id: JobId) -> IndexMap<String, String> {
+        match self.runs[&id].artifacts.get("dotenv").map(|report| &report.content) {
+            Some(ReportContent::Variables(variables)) => variables.clone(),
+            _ => IndexMap::new(),
+        }
+    }
+
+    /// Returns what the jobs of `needs:pipeline` left.
+    fn left_elsewhere(&self, job: &Job) -> Result<Vec<Left>, StartError> {
+        let mut found = Vec::new();
+        for need in &job.other_needs {
+            let OtherNeed::Pipeline { pipeline, job: needed, artifacts: true } = need else { continue };
+            let visible = self.visible(job);
+            let (number, needed) = (expand_blank(pipeline, &visible), expand_blank(needed, &visible));
+            let left = number.trim().parse().ok().and_then(|number| self.family.left(number, &needed));
+            found.push(left.ok_or(StartError::MissingDependency { pipeline: pipeline.clone(), number, job: needed })?);
+        }
+        Ok(found)
     }
 
     fn dependency(&self, id: JobId) -> Option<Dependency> {
@@ -420,13 +500,18 @@ impl Owner {
         })
     }
 
-    async fn fail_to_start(&mut self, id: JobId, error: &crate::GitError) {
-        self.say(id, &format!("ERROR: Job failed (system failure): {error}\n")).await;
+    async fn fail_to_start(&mut self, id: JobId, error: &StartError) {
+        self.say(id, &format!("ERROR: Job failed: {error}\n")).await;
+        let reason = match error {
+            StartError::Git(_) => FailureReason::RunnerSystemFailure,
+            StartError::MissingDependency { .. } => FailureReason::MissingDependencyFailure,
+            StartError::Steps => FailureReason::RunnerConfigurationError,
+        };
         let run = &mut self.runs[&id];
-        run.reason = Some(FailureReason::RunnerSystemFailure);
+        run.reason = Some(reason);
         let job = run.job;
         self.step(Event::Started(job)).await;
-        self.step(Event::Ended(job, Outcome::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None })).await;
+        self.step(Event::Ended(job, Outcome::Failed { reason, exit_code: None })).await;
     }
 
     /// Writes to the trace of a job that no runner has.
@@ -491,6 +576,28 @@ impl Owner {
         Ok(())
     }
 
+    async fn store(&mut self, access: &Access, mut artifact: StoredArtifact) -> Result<(), RunError> {
+        self.authorized(access)?;
+        let mut warning = None;
+        if let ReportContent::Tests(report, problem) = &mut artifact.content {
+            let secrets = self.secrets(access.job);
+            report.each_text(|text| *text = masked(std::mem::take(text), &secrets));
+            warning = problem.take();
+        }
+        let run = self.authorized(access)?;
+        run.artifacts.insert(artifact.artifact_type.clone(), artifact);
+        if let Some(message) = warning {
+            self.emit(JobEvent::Warning { job: access.job, message }).await;
+        }
+        Ok(())
+    }
+
+    /// Returns what must not be printed of what a job left.
+    fn secrets(&self, id: JobId) -> Vec<&str> {
+        let given = self.facts.trigger.variables.iter().filter(|given| given.masked && !given.value.is_empty());
+        given.map(|given| given.value.as_str()).chain([self.runs[&id].token.expose()]).collect()
+    }
+
     fn expects(&mut self, access: &Access, artifact_type: &str) -> Result<(), RunError> {
         let job = self.authorized(access)?.job;
         let artifacts = self.pipeline.jobs[job].artifacts.as_ref();
@@ -500,6 +607,10 @@ impl Owner {
         });
         if is_expected { Ok(()) } else { Err(RunError::UnexpectedArtifact { job: access.job, artifact_type: artifact_type.to_owned() }) }
     }
+}
+
+fn masked(text: String, secrets: &[&str]) -> String {
+    secrets.iter().fold(text, |text, secret| text.replace(secret, "[MASKED]"))
 }
 
 /// Waits until the first delayed job is due; without any, for ever.

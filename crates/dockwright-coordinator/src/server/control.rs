@@ -86,7 +86,7 @@ impl Server {
             .ok_or_else(|| ServerError::invalid(format!("there is no branch or tag `{}`", new.ref_name)))?;
         let default_branch = Mirror::default_branch(&project.repository);
         let seen = mirror.project(self.place(project, default_branch.clone()), &at, &sha, new.before_sha.as_deref())?;
-        let trigger = Trigger { source: new.source.clone(), variables: new.variables.clone(), inputs: Vec::new() };
+        let trigger = Trigger { source: new.source.clone(), variables: new.variables.clone(), inputs: Vec::new(), upstream: None };
         let pipeline = live::evaluated(&seen, &trigger)?;
         let mut book = self.book();
         let book = &mut *book;

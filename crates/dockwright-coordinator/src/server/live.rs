@@ -78,7 +78,8 @@ impl Live {
 
     /// Puts a pipeline together again.
     pub(super) fn restored(connection: &Connection, record: &PipelineRecord, project: Project) -> Result<Self, ServerError> {
-        let trigger = Trigger { source: record.source.clone(), variables: read_variables(&record.variables), inputs: Vec::new() };
+        let trigger =
+            Trigger { source: record.source.clone(), variables: read_variables(&record.variables), inputs: Vec::new(), upstream: None };
         let pipeline = evaluated(&project, &trigger)?;
         let jobs = JobRecord::list(connection, "WHERE pipeline_id = ? AND is_latest ORDER BY position", params![record.id])?;
         let is_same = jobs.len() == pipeline.jobs.len() && jobs.iter().zip(&pipeline.jobs).all(|(left, right)| left.name == right.name);

@@ -3,13 +3,22 @@
 use std::{collections::HashMap, fmt::Write as _, fs, path::Path, process::Command};
 
 use dockwright_coordinator::{
-    Access, GivenVariable, JobEvent, PipelineRun, Project, RegistryFacts, RunDirectory, RunError, RunOptions, StartedRun, Tree, Trigger,
-    context,
+    Access, ChildIncludes, GivenVariable, IncludeOptions, JobEvent, PipelineRun, Project, RegistryFacts, RunDirectory, RunError,
+    RunOptions, StartedRun, Tree, Trigger, Web, WebError, context,
 };
 use dockwright_job::{FailureReason, JobPayload, JobState, JobUpdate};
 use dockwright_pipeline::{evaluate, has_errors, parse};
 use expect_test::{Expect, expect};
 use tempfile::TempDir;
+
+#[derive(Debug)]
+struct NoWeb;
+
+impl Web for NoWeb {
+    fn get(&self, _url: &str) -> Result<Vec<u8>, WebError> {
+        Err(WebError::Status { code: 404, attempts: 1 })
+    }
+}
 
 struct Fixture {
     directory: TempDir,
@@ -50,7 +59,8 @@ impl Fixture {
         assert!(!has_errors(&parsed.problems), "{:?}", parsed.problems);
         let (pipeline, problems) = evaluate(&parsed.config, &context);
         assert!(!has_errors(&problems), "{problems:?}");
-        PipelineRun::start(RunOptions { project, pipeline, trigger, registry, directory }).expect("the run starts")
+        let includes = ChildIncludes { options: IncludeOptions::default(), web: Box::new(NoWeb) };
+        PipelineRun::start(RunOptions { project, pipeline, trigger, registry, directory, includes }).expect("the run starts")
     }
 }
 
@@ -137,6 +147,7 @@ async fn check(configuration: &str, expected: Expect) -> Vec<JobPayload> {
             JobEvent::Waiting { job, status } => format!("{} {}", status.as_str(), names[&job]),
             JobEvent::Started { job } => format!("start {}", names[&job]),
             JobEvent::Trace { bytes, .. } => format!("| {}", String::from_utf8_lossy(&bytes).trim_end().replace('\n', "\n| ")),
+            JobEvent::Warning { job, message } => format!("warning about {}: {message}", names[&job]),
             JobEvent::Finished(outcome) => {
                 let allowed = if outcome.allowed_to_fail { " (allowed)" } else { "" };
                 let retried = outcome.retried_as.map(|id| format!(" again as {id}")).unwrap_or_default();

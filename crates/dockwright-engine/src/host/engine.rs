@@ -5,10 +5,7 @@ use std::{
     fs::{self, File},
     future::Future,
     io,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::net::UnixListener,
-    },
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,7 +14,7 @@ use std::{
 use dockwright_container::{
     network::egress::{Egress, NAMESERVER, NoEgress},
     process::Limits,
-    sandbox::{IdMapping, MountSource, Sandbox, SandboxSpec, SharedPath, SpawnError},
+    sandbox::{IdMapping, MountSource, Sandbox, SandboxSpec, SharedPath, SpawnError, open_program},
     socket,
 };
 use tokio::{
@@ -272,7 +269,7 @@ fn sandbox_spec(
     let words = |words: [&str; 2]| words.into_iter().map(OsString::from).collect();
     Ok(SandboxSpec {
         id: spec.id.clone(),
-        binary: host.binary.as_fd().try_clone_to_owned().map_err(preparing("program"))?,
+        binary: open_program(&host.config.binary, &dir.program()).map_err(preparing("program"))?,
         sandbox_arguments: words(["internal", "sandbox"]),
         ids: ids.first.map_or(IdMapping::Identity, |first| IdMapping::Range { first }),
         hostname: hostname(spec),

@@ -21,6 +21,7 @@ use super::id_range::try_lock;
 
 const LOCK: &str = "lock";
 const LOG: &str = "log";
+const PROGRAM: &str = "program";
 const SCRATCH: &str = "scratch";
 /// Directory of all engines in the home directory.
 pub(super) const JOBS: &str = "jobs";
@@ -78,6 +79,11 @@ impl JobDir {
 
     pub(super) fn scratch(&self) -> PathBuf {
         self.path.join(SCRATCH)
+    }
+
+    /// Where a copy of the program lies if the original was replaced.
+    pub(super) fn program(&self) -> PathBuf {
+        self.path.join(PROGRAM)
     }
 
     pub(super) fn lock(&self) -> &File {

@@ -8,20 +8,20 @@ use super::{
     default::{self, Shared},
     duration, environment,
     inherit::{self, Inheritance},
-    needs,
+    needs::{self, Needs},
     only::{self, Policy},
     pages,
     parallel::{self, Parallel},
-    present,
+    present, release,
     rules::{self, Rule},
-    script, server_side,
+    run, script, server_side,
     shape::{Name, Shape, UNDESCRIBED},
     start_in, trigger, unsupported,
     variables::{self, Variables},
 };
 use crate::{
     diagnostic::Diagnostic,
-    pipeline::{AllowFailure, Artifacts, Bridge, Cache, Environment, Image, Need, Node, Retry, When},
+    pipeline::{AllowFailure, Artifacts, Bridge, Cache, Environment, Image, Need, Node, OtherNeed, Release, Retry, When},
     source::Span,
     suggestion::nearest,
     yaml::{Entry, Map},
@@ -105,6 +105,7 @@ pub(crate) struct JobConfig {
     pub(crate) start_in_secs: Option<u64>,
     pub(crate) allow_failure: Option<AllowFailure>,
     pub(crate) needs: Option<Vec<Need>>,
+    pub(crate) other_needs: Vec<OtherNeed>,
     pub(crate) dependencies: Option<Vec<(String, Span)>>,
     pub(crate) artifacts: Option<Artifacts>,
     pub(crate) cache: Vec<Cache>,
@@ -117,7 +118,10 @@ pub(crate) struct JobConfig {
     pub(crate) on_stop: Option<(String, Span)>,
     pub(crate) resource_group: Option<String>,
     pub(crate) coverage: Option<Coverage>,
+    /// It has `run`.
+    pub(crate) has_steps: bool,
     pub(crate) bridge: Option<Bridge>,
+    pub(crate) release: Option<Release>,
     /// Absent once the jobs are made.
     pub(crate) parallel: Option<Parallel>,
     pub(crate) node: Option<Node>,
@@ -141,6 +145,9 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
     unsupported::report_in_job(reader, &at, map);
     server_side::check(reader, &at, map);
     exclusive_keys(reader, &at, map);
+    if let Some(entry) = present(map, "run") {
+        run::check(reader, &at, entry);
+    }
     let inheritance =
         present(map, "inherit").map_or_else(Inheritance::default, |entry| inherit::read(reader, &format!("{at}:inherit"), &entry.value));
     let mut shared = compose(default::read_shared(reader, &format!("{at}:"), map), inherited.defaults, &inheritance);
@@ -152,6 +159,7 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
     check_tags(reader, &at, map);
     pages::read(reader, &at, name, map, &mut shared.artifacts);
     let when = when(reader, &at, map);
+    let needs = needs(reader, &at, map, is_bridge);
     Some(JobConfig {
         name: name.to_owned(),
         group: name.to_owned(),
@@ -172,7 +180,8 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
         start_in_secs: present(map, "rules").is_none().then(|| start_in::read(reader, &at, map, when == Some(When::Delayed))).flatten(),
         allow_failure: present(map, "allow_failure")
             .and_then(|entry| allow_failure::read(reader, &format!("{at}:allow_failure"), &entry.value)),
-        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), &entry.value)),
+        needs: needs.as_ref().map(|needs| needs.jobs.clone()),
+        other_needs: needs.map(|needs| needs.others).unwrap_or_default(),
         dependencies: present(map, "dependencies").and_then(|entry| dependencies(reader, &at, entry)),
         artifacts: shared.artifacts,
         cache: shared.cache.unwrap_or_default(),
@@ -183,13 +192,24 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, entry: &Entry, inherited
         environment: present(map, "environment").and_then(|entry| environment::read(reader, &format!("{at}:environment"), &entry.value)),
         on_stop: present(map, "environment")
             .and_then(|entry| environment::read_on_stop(reader, &format!("{at}:environment"), &entry.value)),
+        has_steps: present(map, "run").is_some(),
         bridge: present(map, "trigger").and_then(|entry| trigger::read(reader, &format!("{at}:trigger"), &entry.value)),
+        release: present(map, "release").and_then(|entry| release::read(reader, &format!("{at}:release"), &entry.value)),
         coverage: present(map, "coverage").and_then(|entry| coverage::read(reader, &format!("{at}:coverage"), &entry.value)),
         resource_group: present(map, "resource_group").and_then(|entry| resource_group(reader, &at, entry)),
         parallel: present(map, "parallel").and_then(|entry| parallel::read(reader, &format!("{at}:parallel"), &entry.value)),
         node: None,
         matrix: IndexMap::new(),
     })
+}
+
+fn needs(reader: &mut Reader<'_>, at: &str, map: &Map, is_bridge: bool) -> Option<Needs> {
+    let (at, entry) = (format!("{at}:needs"), present(map, "needs")?);
+    if is_bridge {
+        let jobs = needs::read_own(reader, &at, &entry.value)?;
+        return Some(Needs { jobs, others: Vec::new() });
+    }
+    needs::read(reader, &at, &entry.value)
 }
 
 fn check_name(reader: &mut Reader<'_>, name: &str, entry: &Entry) {
@@ -325,7 +345,7 @@ pub(super) fn key_shape(key: &str) -> (&'static str, Shape) {
             ("Commands after `script` in a shell of their own, also when it failed. They cannot fail the job.", script::shape())
         }
         "hooks" => ("Commands at other points of the job.", script::hooks_shape()),
-        "run" => ("Steps instead of a script.", Shape::Any),
+        "run" => ("Steps instead of a script.", run::shape()),
         "stage" => ("The stage of the job; without it, `test`.", Shape::Name(Name::Stage)),
         "extends" => (
             "Entries that the job takes over: mappings are merged key by key, anything else is replaced.",
@@ -355,7 +375,7 @@ pub(super) fn key_shape(key: &str) -> (&'static str, Shape) {
         "resource_group" => ("Jobs of the same group never run at the same time.", Shape::Text),
         "environment" => ("Where the job deploys to.", environment::shape()),
         "coverage" => ("A pattern between slashes that finds the coverage in the job's output.", Shape::Text),
-        "release" => ("The release that GitLab makes after the job.", server_side::release_shape()),
+        "release" => ("The release that GitLab makes after the job.", super::release::shape()),
         "id_tokens" => ("Signed tokens by which the job logs in elsewhere.", server_side::id_tokens_shape()),
         "secrets" => ("Secrets that are fetched from a vault.", server_side::secrets_shape()),
         "identity" => ("A cloud identity for the job.", server_side::identity_shape()),

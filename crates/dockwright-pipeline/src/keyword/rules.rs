@@ -220,7 +220,7 @@ fn one(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str], whens: &[(
         allow_failure: present(map, "allow_failure")
             .and_then(|entry| allow_failure::read_rule(reader, &format!("{at}:allow_failure"), &entry.value)),
         variables: variables.unwrap_or_default().into_values().collect(),
-        needs: present(map, "needs").and_then(|entry| needs::read(reader, &format!("{at}:needs"), &entry.value)),
+        needs: present(map, "needs").and_then(|entry| needs::read_own(reader, &format!("{at}:needs"), &entry.value)),
         interruptible: present(map, "interruptible").and_then(|entry| reader.boolean(&format!("{at}:interruptible"), &entry.value)),
         span: map.first().map_or(node.span, |(_, entry)| entry.key),
     })

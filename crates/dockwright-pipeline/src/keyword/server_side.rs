@@ -1,6 +1,6 @@
 //! Keywords that only a GitLab server can act on: they are checked as it checks them, and noted.
 //!
-//! `release`, `id_tokens`, `secrets`, `identity`, `dast_configuration`, `manual_confirmation`.
+//! `id_tokens`, `secrets`, `identity`, `dast_configuration`, `manual_confirmation`.
 
 use super::{
     Reader, present,
@@ -11,21 +11,17 @@ use crate::{
     yaml::{Map, Node, Value},
 };
 
-const RELEASE_KEYS: &[&str] = &["tag_name", "tag_message", "name", "description", "ref", "released_at", "milestones", "assets"];
-const ASSET_KEYS: &[&str] = &["links"];
 const TOKEN_KEYS: &[&str] = &["aud"];
 const SECRET_KEYS: &[&str] = &["file", "token"];
 const IDENTITIES: &[(&str, ())] = &[("google_cloud", ())];
 const DAST_KEYS: &[&str] = &["site_profile", "scanner_profile"];
-const LINK_KEYS: &[&str] = &["name", "url", "filepath", "link_type"];
 const PROVIDERS: &[&str] = &["vault", "azure_key_vault", "gcp_secret_manager", "aws_secrets_manager", "akeyless", "gitlab_secrets_manager"];
 
 /// Checks the keywords of a job, or of `default`.
 pub(super) fn check(reader: &mut Reader<'_>, at: &str, map: &Map) {
     // The keyword, how it is checked, and what a local run leaves out.
     type Check = fn(&mut Reader<'_>, &str, &Node);
-    let keywords: [(&str, Check, &str); 5] = [
-        ("release", release, "no release is made"),
+    let keywords: [(&str, Check, &str); 4] = [
         ("id_tokens", id_tokens, "no server signs the tokens, so their variables are not set; give them by `--variable`"),
         ("secrets", secrets, "no secret is fetched, so the variables are not set; give them by `--variable` or `--variable-file`"),
         ("identity", identity, "no identity is given to the job"),
@@ -43,41 +39,11 @@ pub(super) fn check(reader: &mut Reader<'_>, at: &str, map: &Map) {
     }
 }
 
-fn required(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map, keys: &[&str]) {
+/// Reports keys that are missing.
+pub(super) fn required(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map, keys: &[&str]) {
     for key in keys.iter().filter(|key| present(map, key).is_none()) {
         let message = format!("{at} {} can't be blank", key.replace('_', " "));
         reader.report(Diagnostic::error("missing-key", message).at(node.span).help(format!("add `{key}`")));
-    }
-}
-
-fn release(reader: &mut Reader<'_>, at: &str, node: &Node) {
-    let Some(map) = reader.map(at, node) else { return };
-    reader.unknown_keys(at, map, RELEASE_KEYS);
-    required(reader, at, node, map, &["tag_name", "description"]);
-    for key in ["tag_name", "tag_message", "name", "description", "ref", "released_at"] {
-        if let Some(entry) = present(map, key) {
-            reader.text(&format!("{at}:{key}"), &entry.value);
-        }
-    }
-    if let Some(entry) = present(map, "milestones") {
-        reader.text_or_texts(&format!("{at}:milestones"), &entry.value);
-    }
-    if let Some(entry) = present(map, "assets") {
-        assets(reader, &format!("{at}:assets"), &entry.value);
-    }
-}
-
-fn assets(reader: &mut Reader<'_>, at: &str, node: &Node) {
-    let Some(map) = reader.map(at, node) else { return };
-    reader.unknown_keys(at, map, ASSET_KEYS);
-    let Some(links) = present(map, "links") else { return };
-    let at = format!("{at}:links");
-    let Some(items) = links.value.as_list() else { return reader.wrong_type(&at, &links.value, "an array of hashes") };
-    for item in items {
-        if let Some(link) = reader.map(&at, item) {
-            reader.unknown_keys(&at, link, LINK_KEYS);
-            required(reader, &at, item, link, &["name", "url"]);
-        }
     }
 }
 
@@ -114,32 +80,6 @@ fn identity(reader: &mut Reader<'_>, at: &str, node: &Node) {
 fn dast(reader: &mut Reader<'_>, at: &str, node: &Node) {
     let Value::Map(map) = &node.value else { return reader.wrong_type(at, node, "a hash") };
     reader.unknown_keys(at, map, DAST_KEYS);
-}
-
-/// Describes `release`.
-pub(super) fn release_shape() -> Shape {
-    Shape::map(RELEASE_KEYS, |key| match key {
-        "tag_name" => ("The tag that the release is of.", Shape::Text),
-        "tag_message" => ("Message of the tag when it is made.", Shape::Text),
-        "name" => ("Title of the release.", Shape::Text),
-        "description" => ("Text of the release, or a file with it.", Shape::Text),
-        "ref" => ("What the tag is made of when it does not exist.", Shape::Text),
-        "released_at" => ("Date of the release, in ISO 8601.", Shape::Text),
-        "milestones" => ("Milestones of the release.", Shape::one_or_list(Shape::Text)),
-        "assets" => ("Files of the release.", Shape::map(ASSET_KEYS, asset_shape)),
-        _ => UNDESCRIBED,
-    })
-}
-
-fn asset_shape(key: &str) -> (&'static str, Shape) {
-    match key {
-        "links" => ("Links to files.", Shape::list(Shape::map(LINK_KEYS, asset_shape))),
-        "name" => ("Text of the link.", Shape::Text),
-        "url" => ("Address of the file.", Shape::Text),
-        "filepath" => ("Path of a lasting address on GitLab.", Shape::Text),
-        "link_type" => ("Kind of the file, such as `package`.", Shape::Text),
-        _ => UNDESCRIBED,
-    }
 }
 
 /// Describes `id_tokens`.

@@ -1,13 +1,13 @@
 //! `trigger`: a job that starts another pipeline instead of a script.
 
 use super::{
-    Reader, present,
+    Reader, present, rules,
     shape::{Name, Shape, UNDESCRIBED},
 };
 use crate::{
     diagnostic::Diagnostic,
     pipeline::{Bridge, ChildInclude, Downstream, Strategy},
-    yaml::{Map, Node, Value},
+    yaml::{Map, Node, Value, node_to_json},
 };
 
 /// Keys of a job with `trigger`.
@@ -30,8 +30,9 @@ pub(super) const JOB_KEYS: &[&str] = &[
 ];
 const KEYS: &[&str] = &["project", "branch", "include", "strategy", "forward", "inputs"];
 const FORWARD_KEYS: &[&str] = &["yaml_variables", "pipeline_variables"];
-const INCLUDE_KEYS: &[&str] = &["local", "artifact", "job"];
-const UNSUPPORTED_INCLUDES: &[&str] = &["project", "template", "component", "remote", "inputs"];
+const INCLUDE_KINDS: &[&str] = &["local", "project", "remote", "template", "artifact", "component"];
+const INCLUDE_KEYS: &[&str] =
+    &["local", "project", "remote", "template", "artifact", "component", "file", "ref", "job", "inputs", "rules", "integrity"];
 const STRATEGIES: &[(&str, Strategy)] = &[("depend", Strategy::Depend), ("mirror", Strategy::Mirror)];
 /// Most files of a child pipeline.
 const MAX_INCLUDES: usize = 3;
@@ -74,8 +75,12 @@ fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<
         reader.text(&format!("{at}:branch"), &branch.value);
     }
     if let Some(inputs) = present(map, "inputs") {
-        let message = format!("{at}: `inputs` are not supported yet");
-        reader.report(Diagnostic::error("unsupported-keyword", message).at(inputs.key).help("use `variables`"));
+        reader.map(&format!("{at}:inputs"), &inputs.value);
+        if let Downstream::Child(_) = downstream {
+            let message = format!("{at} config contains unknown keys: inputs");
+            let help = "the files of a child pipeline have inputs of their own: `include: [{local: FILE, inputs: {…}}]`";
+            reader.report(Diagnostic::error("unknown-key", message).at(inputs.key).help(help));
+        }
     }
     let forward = present(map, "forward").map(|entry| forward(reader, &format!("{at}:forward"), &entry.value));
     let (yaml_variables, pipeline_variables) = forward.unwrap_or((true, false));
@@ -104,34 +109,44 @@ fn includes(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Vec<ChildI
     items.into_iter().map(|item| include(reader, at, item)).collect()
 }
 
+/// Reads an entry. Files of jobs are for triggers only; the rest is what `include` takes, which looks closer when the child is made.
 fn include(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<ChildInclude> {
     let map = match &node.value {
-        Value::Text(path) => return Some(ChildInclude::Local(path.clone())),
+        Value::Text(_) => return Some(ChildInclude::Entry(node_to_json(node))),
         _ => reader.map(at, node)?,
     };
-    if let Some(entry) = UNSUPPORTED_INCLUDES.iter().find_map(|key| present(map, key)) {
-        let message = format!("{at}: only `local` and `artifact` are supported yet");
-        let help = "use a file of this repository that includes the other";
-        reader.report(Diagnostic::error("unsupported-keyword", message).at(entry.key).help(help));
-        return None;
-    }
     reader.unknown_keys(at, map, INCLUDE_KEYS);
-    match (present(map, "local"), present(map, "artifact"), present(map, "job")) {
-        (Some(local), None, None) => Some(ChildInclude::Local(reader.text(&format!("{at}:local"), &local.value)?)),
-        (None, Some(artifact), Some(job)) => Some(ChildInclude::Artifact {
-            path: reader.text(&format!("{at}:artifact"), &artifact.value)?,
-            job: reader.text(&format!("{at}:job"), &job.value)?,
-        }),
-        (None, Some(artifact), None) => {
-            let message = format!("{at} config must specify the job where to fetch the artifact from");
-            reader.report(Diagnostic::error("trigger-include", message).at(artifact.key).help("add `job: JOB`"));
-            None
+    let kinds: Vec<&str> = INCLUDE_KINDS.iter().copied().filter(|kind| present(map, kind).is_some()).collect();
+    let [kind] = kinds[..] else {
+        let message = format!("{at} config must use exactly one of these keys: {}", INCLUDE_KINDS.join(", "));
+        reader.report(Diagnostic::error("trigger-include", message).at(node.span));
+        return None;
+    };
+    let text = reader.text(&format!("{at}:{kind}"), &map[kind].value)?;
+    let inputs = match present(map, "inputs") {
+        Some(inputs) => {
+            reader.map(&format!("{at}:inputs"), &inputs.value)?;
+            Some(node_to_json(&inputs.value))
         }
-        _ => {
-            let message = format!("{at} config must use exactly one of these keys: local, artifact");
-            reader.report(Diagnostic::error("trigger-include", message).at(node.span));
-            None
+        None => None,
+    };
+    let required = |reader: &mut Reader<'_>, key: &str, message: &str| {
+        if present(map, key).is_none() {
+            let message = format!("{at} config must specify the {message}");
+            reader.report(Diagnostic::error("trigger-include", message).at(map[kind].key).help(format!("add `{key}: …`")));
         }
+        present(map, key)
+    };
+    match kind {
+        "artifact" => {
+            let job = required(reader, "job", "job where to fetch the artifact from")?;
+            Some(ChildInclude::Artifact { path: text, job: reader.text(&format!("{at}:job"), &job.value)?, inputs })
+        }
+        "project" => {
+            required(reader, "file", "file where to fetch the config from")?;
+            Some(ChildInclude::Entry(node_to_json(node)))
+        }
+        _ => Some(ChildInclude::Entry(node_to_json(node))),
     }
 }
 
@@ -158,12 +173,19 @@ fn forward_shape(key: &str) -> (&'static str, Shape) {
 }
 
 fn include_shape() -> Shape {
-    let keys = Shape::map(&[INCLUDE_KEYS, UNSUPPORTED_INCLUDES].concat(), |key| match key {
+    let keys = Shape::map(INCLUDE_KEYS, |key| match key {
         "local" => ("A file of this repository.", Shape::Name(Name::File)),
         "artifact" => ("A file that an earlier job makes.", Shape::Text),
         "job" => ("The job that makes the file.", Shape::Name(Name::Job)),
         "inputs" => ("Values of the inputs of the file.", Shape::named(Shape::Any)),
-        "project" | "template" | "component" | "remote" => ("A file of elsewhere.", Shape::Text),
+        "project" => ("Path of another project on the same server.", Shape::Text),
+        "file" => ("Files of that project.", Shape::one_or_list(Shape::Text)),
+        "ref" => ("The branch, tag or commit of that project.", Shape::Text),
+        "remote" => ("Address of a file.", Shape::Text),
+        "integrity" => ("Digest that the remote file must have: `sha256-` and Base64.", Shape::Text),
+        "template" => ("A file that comes with GitLab.", Shape::Text),
+        "component" => ("A component: `SERVER/PROJECT/NAME@VERSION`.", Shape::Text),
+        "rules" => ("Whether the file is included: the first rule that matches decides.", rules::include_shape()),
         _ => UNDESCRIBED,
     });
     Shape::Either(vec![Shape::Name(Name::File), keys])

@@ -4,7 +4,7 @@ use super::{Reader, present};
 use crate::{diagnostic::Diagnostic, yaml::Map};
 
 /// The keywords, with a way around.
-const KEYWORDS: &[(&str, &str)] = &[("run", "use `script`"), ("inputs", "use `variables`")];
+const KEYWORDS: &[(&str, &str)] = &[("inputs", "use `variables`")];
 
 /// Reports unsupported keywords of a job.
 pub(super) fn report_in_job(reader: &mut Reader<'_>, at: &str, map: &Map) {

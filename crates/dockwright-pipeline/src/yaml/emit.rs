@@ -19,6 +19,13 @@ pub(crate) fn to_json(map: &Map) -> String {
     output
 }
 
+/// Writes any value as JSON.
+pub(crate) fn node_to_json(node: &Node) -> String {
+    let mut output = String::new();
+    write_json(&mut output, &node.value, 0);
+    output
+}
+
 /// Where a value is written.
 #[derive(Debug, Clone, Copy)]
 struct Position {

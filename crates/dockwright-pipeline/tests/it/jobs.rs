@@ -230,6 +230,8 @@ job:
                 Artifacts { name: Some("$CI_JOB_NAME"), untracked: false, paths: ["dist/"], exclude: ["**/*.tmp"], when: Always, expire_in: Some("1 week"), reports: [Report { kind: "dotenv", paths: ["build.env"] }, Report { kind: "junit", paths: ["a.xml", "b.xml"] }] }
                 Cache { key: Text("$CI_COMMIT_REF_SLUG"), untracked: false, paths: ["vendor/"], when: OnSuccess, policy: "pull", fallback_keys: [] }
                 Cache { key: Files { files: ["Cargo.lock"], prefix: Some("rust") }, untracked: false, paths: ["target/"], when: OnSuccess, policy: "pull-push", fallback_keys: ["main"] }
+                tags ["docker"]
+                interruptible
                 timeout 5400 s
                 Retry { max: 2, when: ["runner_system_failure", "script_failure"], exit_codes: [] }
                 Environment { name: "review/main", url: Some("https://$HOST"), action: "start", tier: None }

@@ -183,11 +183,17 @@ fn details(job: &Job) -> Vec<String> {
     for variable in &job.variables {
         details.push(format!("{}={:?}{}", variable.key, variable.value, if variable.raw { " raw" } else { "" }));
     }
+    details.extend(job.pre_get_sources_script.iter().map(|line| format!("before sources $ {line}")));
     details.extend(job.script.iter().map(|line| format!("$ {line}")));
     details.extend(job.after_script.iter().map(|line| format!("after $ {line}")));
     details.extend(job.artifacts.iter().map(|artifacts| format!("{artifacts:?}")));
     details.extend(job.cache.iter().map(|cache| format!("{cache:?}")));
+    details.extend(job.other_needs.iter().map(|need| format!("needs {need:?}")));
     details.extend(job.dependencies.iter().map(|names| format!("dependencies {names:?}")));
+    if !job.tags.is_empty() {
+        details.push(format!("tags {:?}", job.tags));
+    }
+    details.extend(job.interruptible.then(|| "interruptible".to_owned()));
     details.extend(job.timeout_secs.iter().map(|secs| format!("timeout {secs} s")));
     if job.retry.max > 0 {
         details.push(format!("{:?}", job.retry));
@@ -195,6 +201,7 @@ fn details(job: &Job) -> Vec<String> {
     details.extend(job.start_in_secs.iter().map(|secs| format!("starts after {secs} s")));
     details.extend(job.resource_group.iter().map(|group| format!("resource group {group}")));
     details.extend(job.bridge.iter().map(|bridge| format!("{bridge:?}")));
+    details.extend(job.release.iter().map(|release| format!("{release:?}")));
     details.extend(job.environment.iter().map(|environment| format!("{environment:?}")));
     details
 }

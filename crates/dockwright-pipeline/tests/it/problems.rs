@@ -186,17 +186,17 @@ job:
 other:
   script: make
   rules: [{changes: [a]}]
-  needs: [{pipeline: $X, job: y}]
+  needs: {pipeline: $X}
 down: {trigger: group/project}
 ",
         expect![[r#"
-            error[unsupported-keyword]: `needs:pipeline` is not supported yet
-              --> .gitlab-ci.yml:10:12
+            error[unsupported-keyword]: jobs:other:needs:need: `needs:pipeline` without `job` takes over the state of another pipeline, which is not done locally
+              --> .gitlab-ci.yml:10:10
                |
-            10 |   needs: [{pipeline: $X, job: y}]
-               |            ^^^^^^^^
+            10 |   needs: {pipeline: $X}
+               |          ^^^^^^^^^^^^^^
                |
-               = help: only jobs of the same pipeline can be needed
+               = help: add `job` to get its artifacts
             warning[not-done-locally]: jobs:down:trigger: the pipeline of `group/project` is not started locally
               --> .gitlab-ci.yml:11:17
                |

@@ -10,6 +10,7 @@ pub const COMPATIBLE_VERSION: &str = "19.3.0";
 pub enum ExecutorKind {
     Shell,
     Docker,
+    Custom,
 }
 
 impl ExecutorKind {
@@ -17,6 +18,7 @@ impl ExecutorKind {
         match self {
             Self::Shell => "shell",
             Self::Docker => "docker",
+            Self::Custom => "custom",
         }
     }
 }
@@ -49,6 +51,8 @@ fn architecture() -> &'static str {
 /// and `native_steps_integration` are not here.
 fn features(executor: Option<ExecutorKind>) -> RunnerFeatures {
     let is_docker = executor == Some(ExecutorKind::Docker);
+    // A driver is told of image and services, and does with them what it likes.
+    let has_images = is_docker || executor == Some(ExecutorKind::Custom);
     RunnerFeatures {
         // The protocol.
         trace_reset: true,
@@ -71,9 +75,9 @@ fn features(executor: Option<ExecutorKind>) -> RunnerFeatures {
         return_exit_code: true,
         // Executors.
         variables: executor.is_some(),
-        shared: executor == Some(ExecutorKind::Shell),
-        image: is_docker,
-        services: is_docker,
+        shared: matches!(executor, Some(ExecutorKind::Shell | ExecutorKind::Custom)),
+        image: has_images,
+        services: has_images,
         image_executor_opts: is_docker,
         service_executor_opts: is_docker,
         service_multiple_aliases: is_docker,

@@ -22,7 +22,7 @@ pub(super) struct Reading {
     pub(super) table: toml::Table,
     pub(super) problems: Vec<Problem>,
     /// Every known key that is set to something, in the order of the text. What `register` writes for a value that was not given,
-    /// such as `shm_size = 0`, is not.
+    /// such as `shm_size = 0` or `session_timeout = 1800`, is not.
     pub(super) used: Vec<UsedKey>,
 }
 
@@ -65,7 +65,8 @@ impl Reader {
             let support = key.support.unwrap_or(inherited);
             if let Some(value) = self.item(item, key.kind, &path, support) {
                 let is_table = matches!(key.kind, Kind::Table(_) | Kind::Tables(_));
-                if !is_table && (key.unset == Unset::Distinct || !value::is_zero(&value)) {
+                let is_from_nobody = key.written_by_itself.is_some() && key.written_by_itself == value.as_integer();
+                if !is_table && !is_from_nobody && (key.unset == Unset::Distinct || !value::is_zero(&value)) {
                     self.reading.used.push(UsedKey { path, span, support });
                 }
                 read.insert(key.name.to_owned(), value);

@@ -2,13 +2,16 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use dockwright_job::Variable;
 
+use crate::api::TlsFiles;
+
 use super::{
-    ContainerSettings, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
+    ContainerSettings, CustomConfig, DockerConfig, ExecutorChoice, PullPolicy, Restrictions, RunnerConfig, ShellConfig,
     file::{DockerTable, RunnerEntry},
     schema::ExecutorName,
 };
@@ -38,6 +41,8 @@ pub enum DecideError {
     Executor(String),
     #[error("the docker executor has no default image")]
     NoImage,
+    #[error("the custom executor has no `run_exec` in `[runners.custom]`")]
+    NoRunProgram,
     #[error("{key} cannot be {value:?}: {expected}")]
     Value { key: &'static str, value: String, expected: &'static str },
     #[error("read the seccomp profile `{path}`: {reason}")]
@@ -62,8 +67,13 @@ impl RunnerEntry {
             scratch_dir,
             cache_dir: or_default(&self.cache_dir, ExecutorChoice::Shell, &surroundings.working_directory, "cache"),
             environment: self.environment.iter().filter_map(|pair| variable(pair)).collect(),
+            feature_flags: self.feature_flags.clone(),
             pre_build_script: self.pre_build_script.clone(),
             post_build_script: self.post_build_script.clone(),
+            pre_get_sources_script: self.pre_get_sources_script.clone(),
+            post_get_sources_script: self.post_get_sources_script.clone(),
+            clone_url: self.clone_url.clone(),
+            tls: self.tls_files(),
             timestamps: true,
             output_limit_bytes: positive(self.output_limit).unwrap_or(DEFAULT_OUTPUT_LIMIT_KIB).saturating_mul(KIB),
             trace_interval: Duration::from_secs(TRACE_INTERVAL_SECS),
@@ -71,12 +81,23 @@ impl RunnerEntry {
             executor,
             shell: ShellConfig { with_engine: true },
             docker: docker_config(&docker, surroundings.helper_binary.clone())?,
+            custom: match executor {
+                ExecutorChoice::Custom => Some(Arc::new(CustomConfig::decide(self)?)),
+                _ => None,
+            },
         })
+    }
+
+    /// Returns the files that the entry names for its server.
+    pub fn tls_files(&self) -> TlsFiles {
+        let file = |path: &str| not_empty(path).map(PathBuf::from);
+        TlsFiles { ca_file: file(&self.tls_ca_file), cert_file: file(&self.tls_cert_file), key_file: file(&self.tls_key_file) }
     }
 
     fn executor_choice(&self) -> Result<ExecutorChoice, DecideError> {
         match ExecutorName::find(&self.executor) {
             Some(executor) if executor.runs && executor.is_docker() => Ok(ExecutorChoice::Docker),
+            Some(executor) if executor.runs && executor.name == "custom" => Ok(ExecutorChoice::Custom),
             Some(executor) if executor.runs => Ok(ExecutorChoice::Shell),
             _ => Err(DecideError::Executor(self.executor.clone())),
         }
@@ -128,7 +149,7 @@ fn policies(key: &'static str, words: &[String]) -> Result<Vec<PullPolicy>, Deci
     words.iter().map(policy).collect()
 }
 
-fn not_empty(text: &str) -> Option<String> {
+pub(super) fn not_empty(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{
     check::{self, UsedKey},
+    custom::CustomTable,
     duration::GoDuration,
     problem::Problem,
 };
@@ -74,9 +75,14 @@ pub struct RunnerEntry {
     pub cache_dir: String,
     /// `KEY=VALUE`.
     pub environment: Vec<String>,
+    pub feature_flags: BTreeMap<String, bool>,
     pub pre_build_script: String,
     pub post_build_script: String,
+    pub pre_get_sources_script: String,
+    pub post_get_sources_script: String,
+    pub clone_url: String,
     pub docker: Option<DockerTable>,
+    pub custom: Option<CustomTable>,
 }
 
 /// `[runners.docker]`.

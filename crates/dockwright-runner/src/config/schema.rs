@@ -42,7 +42,7 @@ impl ExecutorName {
 
 /// All executors of GitLab Runner, in the order in which `register` offers them.
 pub const EXECUTORS: [ExecutorName; 11] = [
-    ExecutorName { name: "custom", tables: &["custom"], runs: false },
+    ExecutorName { name: "custom", tables: &["custom"], runs: true },
     ExecutorName { name: "shell", tables: &[], runs: true },
     ExecutorName { name: "ssh", tables: &["ssh"], runs: false },
     ExecutorName { name: "parallels", tables: &["parallels", "ssh"], runs: false },

@@ -287,7 +287,7 @@ environment = ["A=1"]
             error at `0`: `concurrent` is 0, so no job would ever run [too-few-jobs]
               help: set it to 1 or more
             warning at `"kubernetes"`: this version runs no jobs with the executor `kubernetes` [no-executor]
-              help: entries of this executor ask for no jobs; `shell` and `docker` do
+              help: entries of this executor ask for no jobs; `shell`, `docker` and `custom` do
         "#]],
     );
 }
@@ -334,6 +334,10 @@ fn an_entry_becomes_a_runner() {
   executor = "docker"
   output_limit = 1
   pre_build_script = "echo before"
+  pre_get_sources_script = "date"
+  post_get_sources_script = "ls"
+  clone_url = "http://10.0.0.1"
+  tls-ca-file = "/ca.pem"
   environment = ["A=1=2"]
   [runners.docker]
     image = "alpine"
@@ -352,6 +356,8 @@ fn an_entry_becomes_a_runner() {
     let config = loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).expect("a runner");
     assert_eq!((config.short_token.as_str(), config.output_limit_bytes), ("abcdefghi", 1024));
     assert_eq!((config.pre_build_script.as_str(), config.post_build_script.as_str()), ("echo before", ""));
+    assert_eq!((config.clone_url.as_str(), config.pre_get_sources_script.as_str()), ("http://10.0.0.1", "date"));
+    assert_eq!((config.post_get_sources_script.as_str(), config.tls.ca_file), ("ls", Some("/ca.pem".into())));
     assert_eq!((config.executor, config.builds_dir.to_str()), (ExecutorChoice::Docker, Some("/w/builds")));
     assert_eq!((config.environment[0].key.as_str(), config.environment[0].value.as_str()), ("A", "1=2"));
     assert_eq!(
@@ -362,9 +368,9 @@ fn an_entry_becomes_a_runner() {
     assert_eq!(no_image.decide(&surroundings, "/s".into()).err(), Some(DecideError::NoImage));
 }
 
-fn decide_docker(keys: &str) -> Result<DockerConfig, DecideError> {
-    let text = format!("[[runners]]\nname = \"r\"\nexecutor = \"docker\"\n[runners.docker]\nimage = \"alpine\"\n{keys}");
-    let loaded = LoadedConfig::read(&text, |_| None);
+/// Decides what the first entry of a text does.
+fn decide(text: &str) -> Result<RunnerConfig, DecideError> {
+    let loaded = LoadedConfig::read(text, |_| None);
     let surroundings = Surroundings {
         system_id: String::new(),
         version: String::new(),
@@ -372,7 +378,35 @@ fn decide_docker(keys: &str) -> Result<DockerConfig, DecideError> {
         working_directory: "/w".into(),
         helper_binary: "/bin/true".into(),
     };
-    loaded.file.runners[0].decide(&surroundings, "/w/scratch".into()).map(|config| config.docker)
+    loaded.file.runners[0].decide(&surroundings, "/w/scratch".into())
+}
+
+#[test]
+fn a_custom_executor_needs_a_program_that_runs_scripts() {
+    let entry = "[[runners]]\nurl = \"https://gitlab.example\"\nexecutor = \"custom\"\nbuilds_dir = \"/b\"\n[runners.custom]\n";
+    assert_eq!(decide(entry).err(), Some(DecideError::NoRunProgram));
+    let keys =
+        "run_exec = \"/run\"\nrun_args = [\"a\"]\nprepare_exec = \"/prepare\"\nprepare_exec_timeout = 5\ngraceful_kill_timeout = 7\n";
+    let config = decide(&format!("{entry}{keys}")).expect("a runner");
+    assert_eq!(config.executor, ExecutorChoice::Custom);
+    let custom = config.custom.expect("its settings");
+    assert_eq!((custom.run.path.as_str(), custom.run.arguments.as_slice(), custom.run.timeout), ("/run", &["a".to_owned()][..], None));
+    assert_eq!(custom.prepare.as_ref().and_then(|program| program.timeout), Some(Duration::from_secs(5)));
+    assert!(custom.config.is_none() && custom.cleanup.is_none());
+    assert_eq!((custom.graceful_kill_timeout, custom.force_kill_timeout), (Duration::from_secs(7), Duration::from_secs(10)));
+    assert_eq!((custom.builds_dir.as_str(), custom.cache_dir.as_str()), ("/b", ""));
+}
+
+#[test]
+fn what_register_writes_by_itself_is_nobodys_wish() {
+    let used = |text: &str| LoadedConfig::read(text, |_| None).used.into_iter().map(|key| key.path).collect::<Vec<_>>();
+    assert_eq!(used(SKELETON), ["concurrent"]);
+    assert_eq!(used("[session_server]\nsession_timeout = 60\n"), ["session_server.session_timeout"]);
+}
+
+fn decide_docker(keys: &str) -> Result<DockerConfig, DecideError> {
+    let text = format!("[[runners]]\nname = \"r\"\nexecutor = \"docker\"\n[runners.docker]\nimage = \"alpine\"\n{keys}");
+    decide(&text).map(|config| config.docker)
 }
 
 #[test]

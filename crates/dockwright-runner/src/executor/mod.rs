@@ -1,8 +1,10 @@
-//! How a job's scripts run: in a shell on this machine, or in containers.
+//! How a job's scripts run: in a shell on this machine, in containers, or where programs of the runner's owner take them.
 //!
-//! Both executors do the same four things: prepare a place, run a script in it, run a helper operation on the job's files, clean up.
+//! All executors do the same things: prepare a place, run a script in it, clean up. The shell and the docker executor also run helper
+//! operations on the job's files; the custom executor only has scripts, so `job_run::remote` writes such operations as scripts for it.
 //! What those add up to is decided in `job_run`.
 
+pub(crate) mod custom;
 pub(crate) mod docker;
 pub(crate) mod shell;
 
@@ -12,9 +14,9 @@ use dockwright_job::JobPayload;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
 
-use self::{docker::DockerExecutor, shell::ShellExecutor};
+use self::{custom::CustomExecutor, docker::DockerExecutor, shell::ShellExecutor};
 use crate::{
-    AcquireEngineError, EngineProvider, RunnerConfig,
+    AcquireEngineError, EngineProvider, Phase, RunnerConfig,
     engine_provider::{EngineRequest, RegistryCredentials},
     helper::{HelperError, HelperRequest},
     sources::Checkout,
@@ -92,6 +94,7 @@ pub(crate) struct HelperFiles {
 pub(crate) enum Executor {
     Shell(Box<ShellExecutor>),
     Docker(Box<DockerExecutor>),
+    Custom(Box<CustomExecutor>),
 }
 
 impl Executor {
@@ -100,6 +103,7 @@ impl Executor {
         match self {
             Self::Shell(shell) => shell.prepare(context, stop).await,
             Self::Docker(docker) => docker.prepare(context, stop).await,
+            Self::Custom(custom) => custom.prepare(context, stop).await,
         }
     }
 
@@ -108,6 +112,7 @@ impl Executor {
         match self {
             Self::Shell(_) => runner_host_name(),
             Self::Docker(_) => docker::unique_name(context),
+            Self::Custom(custom) => custom.host_name(),
         }
     }
 
@@ -121,19 +126,22 @@ impl Executor {
         match self {
             Self::Shell(_) => checkout.run().await,
             Self::Docker(docker) => docker.get_sources(context, checkout, stop).await,
+            Self::Custom(_) => Err(ExecuteError::OutOfReach),
         }
     }
 
-    /// Runs a script in the job's environment and returns when it has ended, or was made to.
+    /// Runs a script of a phase in the job's environment and returns when it has ended, or was made to.
     pub(crate) async fn run_script(
         &mut self,
         context: &ExecutorContext,
+        phase: &Phase,
         script: String,
         stop: &CancellationToken,
     ) -> Result<(), ExecuteError> {
         match self {
             Self::Shell(shell) => shell.run_script(context, script, stop).await,
             Self::Docker(docker) => docker.run_script(context, script, stop).await,
+            Self::Custom(custom) => custom.run_script(context, phase, &script, stop).await,
         }
     }
 
@@ -148,6 +156,7 @@ impl Executor {
         match self {
             Self::Shell(_) => shell::run_helper(context, request, files).await,
             Self::Docker(docker) => docker.run_helper(context, &request, files, stop).await,
+            Self::Custom(_) => Err(ExecuteError::OutOfReach),
         }
     }
 
@@ -156,6 +165,7 @@ impl Executor {
         match self {
             Self::Shell(shell) => shell.engine_endpoint(),
             Self::Docker(docker) => docker.binds_socket().then(|| "unix:///var/run/docker.sock".to_owned()),
+            Self::Custom(_) => None,
         }
     }
 
@@ -164,6 +174,7 @@ impl Executor {
         match self {
             Self::Shell(shell) => shell.clean_up(context).await,
             Self::Docker(docker) => docker.clean_up(context).await,
+            Self::Custom(custom) => custom.clean_up(context).await,
         }
     }
 }
@@ -247,6 +258,13 @@ pub(crate) enum ExecuteError {
     },
     #[error("`git {subcommand}` failed ({status})")]
     Git { subcommand: String, status: String },
+    /// A program of a custom executor failed by itself.
+    #[error("{program} {problem}")]
+    Driver { program: &'static str, problem: String },
+    #[error("the custom executor has no `{key}`: set it in config.toml, or let config_exec name it")]
+    NoDirectory { key: &'static str },
+    #[error("the runner does not reach the files of a custom executor's job")]
+    OutOfReach,
     #[error("the keeper of the job's processes does not answer")]
     Keeper(#[source] io::Error),
     #[error("handle the job's files: {reason}")]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use dockwright_job::ArtifactFormat;
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, GzBuilder};
 use jiff::{Timestamp, tz::TimeZone};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
@@ -91,11 +91,12 @@ fn dos_time(time: SystemTime) -> zip::DateTime {
     .unwrap_or_default()
 }
 
-/// One gzip member for each file, one after the other.
+/// One gzip member for each file, one after the other, with its path.
 fn write_gzip(selection: &Selection, entries: &BTreeSet<PathBuf>, output: &mut dyn Write) -> Result<(), HelperError> {
     for path in regular_files(selection, entries) {
         let mut file = File::open(&path).map_err(HelperError::file("read", &path))?;
-        let mut encoder = GzEncoder::new(&mut *output, Compression::default());
+        let name = path.strip_prefix(&selection.directory).unwrap_or(&path);
+        let mut encoder = GzBuilder::new().filename(name.as_os_str().as_encoded_bytes()).write(&mut *output, Compression::default());
         io::copy(&mut file, &mut encoder).map_err(HelperError::file("archive", &path))?;
         encoder.finish().map_err(HelperError::WriteArchive)?;
     }

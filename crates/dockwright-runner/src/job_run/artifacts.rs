@@ -8,7 +8,7 @@ use super::{Work, cache::applies};
 use crate::{
     Phase,
     coordinator::ArtifactUpload,
-    executor::{ExecuteError, ExecutorContext, HelperFiles},
+    executor::{ExecuteError, Executor, ExecutorContext, HelperFiles},
     helper::{HelperRequest, Selection},
     outcome::{self, Failure},
 };
@@ -22,6 +22,11 @@ impl Work<'_> {
             return Ok(());
         }
         self.start(&Phase::DownloadArtifacts).await;
+        if let Executor::Custom(_) = self.executor {
+            let result = self.download_artifacts_remotely(&with_archive).await;
+            self.end(&Phase::DownloadArtifacts).await;
+            return result;
+        }
         let mut result = Ok(());
         for dependency in &with_archive {
             self.context.trace.info(format!("Downloading artifacts for {} ({})...", dependency.name, dependency.id)).await;
@@ -61,6 +66,11 @@ impl Work<'_> {
         }
         let phase = if success { Phase::UploadArtifactsOnSuccess } else { Phase::UploadArtifactsOnFailure };
         self.start(&phase).await;
+        if let Executor::Custom(_) = self.executor {
+            let result = self.upload_artifacts_remotely(&phase, &artifacts).await;
+            self.end(&phase).await;
+            return result;
+        }
         let mut result = Ok(());
         for artifact in artifacts {
             self.context.trace.info("Uploading artifacts...").await;

@@ -11,7 +11,7 @@ use tokio::fs;
 use super::Work;
 use crate::{
     Phase,
-    executor::{ExecuteError, HelperFiles},
+    executor::{ExecuteError, Executor, HelperFiles},
     helper::{HelperRequest, Selection},
     outcome,
     sources::project_slug,
@@ -24,6 +24,10 @@ impl Work<'_> {
             return;
         }
         self.start(&Phase::RestoreCache).await;
+        if let Executor::Custom(_) = self.executor {
+            self.restore_caches_remotely(&caches).await;
+            return self.end(&Phase::RestoreCache).await;
+        }
         for cache in &caches {
             let keys = self.keys(cache).await;
             let Some(key) = keys.first() else { continue };
@@ -71,6 +75,10 @@ impl Work<'_> {
         }
         let phase = if success { Phase::ArchiveCache } else { Phase::ArchiveCacheOnFailure };
         self.start(&phase).await;
+        if let Executor::Custom(_) = self.executor {
+            self.archive_caches_remotely(&phase, &caches).await;
+            return self.end(&phase).await;
+        }
         for cache in &caches {
             let Some(key) = self.keys(cache).await.into_iter().next() else { continue };
             if cache.policy == CachePolicy::Pull {
@@ -115,7 +123,7 @@ impl Work<'_> {
     }
 
     /// The cache's key and its fallbacks, ready to be used as a path.
-    async fn keys(&self, cache: &Cache) -> Vec<String> {
+    pub(super) async fn keys(&self, cache: &Cache) -> Vec<String> {
         let variables = &self.context.variables;
         let default = || format!("{}/{}", self.context.payload.job_info.name, self.context.payload.git_info.ref_name);
         let own = if cache.key.is_empty() { default() } else { variables.expand(&cache.key) };

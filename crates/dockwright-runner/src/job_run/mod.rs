@@ -12,12 +12,14 @@
 
 mod artifacts;
 mod cache;
+mod hooks;
+mod remote;
 mod setup;
 mod stop;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use dockwright_job::{FailureReason, JobPayload, JobState, JobUpdate, Step};
+use dockwright_job::{FailureReason, GitInfo, JobPayload, JobState, JobUpdate, Step};
 use tokio_util::sync::CancellationToken;
 
 use self::stop::{Stops, within};
@@ -26,12 +28,13 @@ use crate::{
     coordinator::JobAccess,
     dispatcher::Runner,
     executor::{ExecuteError, Executor, ExecutorContext, HelperFiles, runner_host_name},
+    feature_flag,
     helper::HelperRequest,
     hint,
     outcome::{self, Failure, StopReason, reported_reason},
     script::{ScriptContext, ScriptKind, user_script},
-    sources::{Checkout, Strategy},
-    trace::{Trace, TraceOptions},
+    sources::{Checkout, Strategy, repository_at},
+    trace::{FURTHER_TOKEN_PREFIXES, Trace, TraceOptions},
     variables::public,
 };
 
@@ -69,18 +72,22 @@ impl JobRun {
         let config = &self.runner.config;
         self.report(JobState::Running, None, None, None).await;
         let executor_kind = setup::executor_kind(config, &self.payload);
-        let (variables, directories) = setup::surroundings(config, &self.payload, executor_kind, self.slot);
+        let (variables, directories) = setup::surroundings(config, &self.payload, executor_kind, self.slot, None);
         let options = TraceOptions {
             coordinator: Arc::clone(&self.runner.coordinator),
             access: self.access.clone(),
-            timestamps: config.timestamps,
+            timestamps: config.timestamps && feature_flag::TIMESTAMPS.is_on(&variables),
             sections: self.payload.features.trace_sections,
             limit_bytes: config.output_limit_bytes,
             interval: config.trace_interval,
             retry_delay: TRACE_RETRY_DELAY,
         };
         let passwords: Vec<&str> = self.payload.credentials.iter().map(|credentials| credentials.password.as_str()).collect();
-        let (trace, delivered) = Trace::start(options, &variables, &passwords, &self.payload.features.token_mask_prefixes);
+        let mut token_prefixes = self.payload.features.token_mask_prefixes.clone();
+        if feature_flag::MASK_ALL_DEFAULT_TOKENS.is_on(&variables) {
+            token_prefixes.extend(FURTHER_TOKEN_PREFIXES.map(str::to_owned));
+        }
+        let (trace, delivered) = Trace::start(options, &variables, &passwords, &token_prefixes);
         let limit = u64::try_from(self.payload.runner_info.timeout).ok().filter(|&seconds| seconds > 0);
         let stops = Stops::watch(
             self.runner.coordinator.signals(self.payload.id),
@@ -96,8 +103,8 @@ impl JobRun {
             slot: self.slot,
             trace: trace.clone(),
         };
-        self.write_header(&trace).await;
-        let mut work = Work { job: &self, executor: executor_kind.executor(), kind: executor_kind.name(), context, stops };
+        self.write_header(&context).await;
+        let mut work = Work { job: &self, executor: setup::executor(config, &self.payload), kind: executor_kind.name(), context, stops };
         let result = work.run().await;
         let result = match work.stops.reason() {
             // What a stopped phase reports is only how it was stopped.
@@ -132,10 +139,13 @@ impl JobRun {
         JobEnd { failure, exit_code }
     }
 
-    async fn write_header(&self, trace: &Trace) {
-        let config = &self.runner.config;
+    async fn write_header(&self, context: &ExecutorContext) {
+        let (config, trace) = (&self.runner.config, &context.trace);
         trace.line(format!("Running with dockwright {} ({})", config.version, config.revision)).await;
         trace.line(format!("  on {} {}, system ID: {}", config.name, config.short_token, config.system_id)).await;
+        if let Some(flags) = feature_flag::changed(&context.variables) {
+            trace.line(format!("  feature flags: {flags}")).await;
+        }
     }
 
     async fn report(
@@ -207,19 +217,19 @@ impl Work<'_> {
         self.context.trace.end_section(phase).await;
     }
 
-    /// An engine that does not answer may do so a moment later; anything else would fail again.
+    /// An engine or driver that does not answer may do so a moment later; anything else would fail again.
     async fn prepare(&mut self) -> Result<(), Failure> {
         let mut attempt = 1;
         loop {
-            let error = match self.executor.prepare(&self.context, &self.stops.job).await {
+            let error = match self.prepare_once().await {
                 Ok(()) => return Ok(()),
-                Err(error @ ExecuteError::Engine { .. }) if attempt < PREPARE_ATTEMPTS => error,
+                Err(error @ (ExecuteError::Engine { .. } | ExecuteError::Driver { .. })) if attempt < PREPARE_ATTEMPTS => error,
                 Err(error) => return Err(error.into()),
             };
             let trace = &self.context.trace;
             trace.error(format!("Preparation failed: {}", outcome::chain(&error))).await;
             trace.line(format!("Will be retried in {}s ...", PREPARE_RETRY_DELAY.as_secs())).await;
-            let fresh = setup::executor_kind(&self.context.config, &self.context.payload).executor();
+            let fresh = setup::executor(&self.context.config, &self.context.payload);
             std::mem::replace(&mut self.executor, fresh).clean_up(&self.context).await;
             tokio::select! {
                 () = tokio::time::sleep(PREPARE_RETRY_DELAY) => attempt += 1,
@@ -228,7 +238,23 @@ impl Work<'_> {
         }
     }
 
+    async fn prepare_once(&mut self) -> Result<(), ExecuteError> {
+        if let Executor::Custom(custom) = &mut self.executor {
+            let place = custom.configure(&self.context, &self.stops.job).await?;
+            let kind = setup::ExecutorKind::Custom;
+            let (variables, directories) =
+                setup::surroundings(&self.context.config, &self.context.payload, kind, self.context.slot, Some(&place));
+            self.context.variables = variables;
+            self.context.directories = directories;
+        }
+        self.executor.prepare(&self.context, &self.stops.job).await
+    }
+
     async fn prepare_script(&mut self) -> Result<(), Failure> {
+        if let Executor::Custom(custom) = &self.executor {
+            let host = custom.host_name();
+            return self.prepare_remotely(&host).await;
+        }
         let host = self.executor.host_name(&self.context);
         self.context.trace.line(format!("Running on {host} via {}...", runner_host_name())).await;
         self.remove_temporary_files().await
@@ -253,23 +279,31 @@ impl Work<'_> {
                 if payload.allow_git_fetch { Strategy::Fetch } else { Strategy::Clone }
             }
         };
-        if !payload.hooks.is_empty() {
-            self.context.trace.warning("hooks:pre_get_sources_script and its like are not supported; they are not run").await;
-        }
-        let directory = std::path::PathBuf::from(&self.context.directories.project);
-        let trace = self.context.trace.clone();
         let stop = self.stops.job.clone();
+        let info = repository_at(&self.context.config.clone_url, &payload.git_info, &payload.job_info.project_full_path);
         let attempts = self.attempts("GET_SOURCES_ATTEMPTS");
         let mut attempt = 1;
         loop {
-            let checkout =
-                Checkout { info: &payload.git_info, variables: &variables, strategy, directory: &directory, trace: &trace, stop: &stop };
-            match self.executor.get_sources(&self.context, checkout, &stop).await {
+            match self.get_sources_once(&info, strategy).await {
                 Err(error) if attempt < attempts && !stop.is_cancelled() => self.wait_before_retry(&error, attempt).await,
                 result => return Ok(result?),
             }
             attempt += 1;
         }
+    }
+
+    async fn get_sources_once(&mut self, info: &GitInfo, strategy: Strategy) -> Result<(), ExecuteError> {
+        self.before_sources(strategy).await?;
+        if let Executor::Custom(_) = self.executor {
+            self.get_sources_remotely(info, strategy).await?;
+        } else {
+            let (variables, trace, stop) = (self.context.variables.clone(), self.context.trace.clone(), self.stops.job.clone());
+            let (directory, config) = (PathBuf::from(&self.context.directories.project), Arc::clone(&self.context.config));
+            let checkout =
+                Checkout { info, variables: &variables, strategy, directory: &directory, tls: &config.tls, trace: &trace, stop: &stop };
+            self.executor.get_sources(&self.context, checkout, &stop).await?;
+        }
+        self.behind_sources(strategy).await
     }
 
     /// Reads a number of attempts, one to ten.
@@ -278,7 +312,10 @@ impl Work<'_> {
     }
 
     async fn wait_before_retry(&self, error: &ExecuteError, attempt: u32) {
-        let delay = Duration::from_secs(5 << (attempt - 1).min(6)).min(RETRY_DELAY_MAX);
+        let delay = match feature_flag::EXPONENTIAL_BACKOFF.is_on(&self.context.variables) {
+            true => Duration::from_secs(5 << (attempt - 1).min(6)).min(RETRY_DELAY_MAX),
+            false => Duration::from_secs(u64::from(attempt.min(5))),
+        };
         self.context.trace.warning(format!("{}; retrying in {}", outcome::chain(error), outcome::go_duration(delay))).await;
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -309,7 +346,7 @@ impl Work<'_> {
             let phase = Phase::Step(step.name.clone());
             self.start(&phase).await;
             let script = self.script(ScriptKind::Step, &with_build_scripts(&self.context.config, &step.script));
-            let result = self.executor.run_script(&self.context, script, &stop).await;
+            let result = self.executor.run_script(&self.context, &phase, script, &stop).await;
             self.end(&phase).await;
             result?;
         }
@@ -331,7 +368,7 @@ impl Work<'_> {
         let stop = self.stops.job.child_token();
         self.start(&Phase::AfterScript).await;
         let script = self.script(ScriptKind::AfterScript, &step.script);
-        let run = self.executor.run_script(&self.context, script, &stop);
+        let run = self.executor.run_script(&self.context, &Phase::AfterScript, script, &stop);
         let (after, timed_out) = within(Some(limit), &stop, run).await;
         self.end(&Phase::AfterScript).await;
         if timed_out {
@@ -366,9 +403,12 @@ impl Work<'_> {
     }
 
     fn script(&self, kind: ScriptKind, commands: &[String]) -> String {
+        user_script(self.script_context(), kind, commands)
+    }
+
+    fn script_context(&self) -> ScriptContext<'_> {
         let directories = &self.context.directories;
-        let context = ScriptContext { variables: &self.context.variables, project_dir: &directories.project, temp_dir: &directories.temp };
-        user_script(context, kind, commands)
+        ScriptContext { variables: &self.context.variables, project_dir: &directories.project, temp_dir: &directories.temp }
     }
 
     async fn clean_up_file_variables(&mut self) {
@@ -381,8 +421,10 @@ impl Work<'_> {
 
     /// The files of a docker job go with its volume.
     async fn remove_temporary_files(&mut self) -> Result<(), Failure> {
-        if let Executor::Docker(_) = self.executor {
-            return Ok(());
+        match self.executor {
+            Executor::Shell(_) => {}
+            Executor::Docker(_) => return Ok(()),
+            Executor::Custom(_) => return self.remove_temporary_files_remotely().await,
         }
         let request = HelperRequest::Remove { paths: vec![self.context.directories.temp.clone().into()] };
         Ok(self.executor.run_helper(&self.context, request, HelperFiles::default(), &self.stops.job).await?)

@@ -1,5 +1,7 @@
 //! What a job finds around it: its executor, directories and variables.
 
+use std::sync::Arc;
+
 use dockwright_job::JobPayload;
 
 use crate::{
@@ -7,6 +9,7 @@ use crate::{
     config::ExecutorChoice,
     executor::{
         Directories, Executor, ExecutorContext,
+        custom::{CustomExecutor, Place},
         docker::{
             DockerExecutor,
             image_name::{ServiceName, is_dind, is_docker_client},
@@ -23,6 +26,7 @@ use crate::{
 pub(super) enum ExecutorKind {
     Shell,
     Docker,
+    Custom,
 }
 
 impl ExecutorKind {
@@ -30,14 +34,17 @@ impl ExecutorKind {
         match self {
             Self::Shell => "shell",
             Self::Docker => "docker",
+            Self::Custom => "custom",
         }
     }
+}
 
-    pub(super) fn executor(self) -> Executor {
-        match self {
-            Self::Shell => Executor::Shell(Box::<ShellExecutor>::default()),
-            Self::Docker => Executor::Docker(Box::<DockerExecutor>::default()),
-        }
+/// Returns an executor that has not prepared anything.
+pub(super) fn executor(config: &RunnerConfig, payload: &JobPayload) -> Executor {
+    match (executor_kind(config, payload), &config.custom) {
+        (ExecutorKind::Custom, Some(custom)) => Executor::Custom(Box::new(CustomExecutor::new(Arc::clone(custom)))),
+        (ExecutorKind::Docker, _) => Executor::Docker(Box::<DockerExecutor>::default()),
+        _ => Executor::Shell(Box::<ShellExecutor>::default()),
     }
 }
 
@@ -46,13 +53,20 @@ pub(super) fn executor_kind(config: &RunnerConfig, payload: &JobPayload) -> Exec
     match config.executor {
         ExecutorChoice::Docker => ExecutorKind::Docker,
         ExecutorChoice::Shell => ExecutorKind::Shell,
+        ExecutorChoice::Custom => ExecutorKind::Custom,
         ExecutorChoice::ByImage if payload.image.is_some() || config.docker.default_image.is_some() => ExecutorKind::Docker,
         ExecutorChoice::ByImage => ExecutorKind::Shell,
     }
 }
 
-/// Returns the job's variables, expanded, and its directories.
-pub(super) fn surroundings(config: &RunnerConfig, payload: &JobPayload, kind: ExecutorKind, slot: usize) -> (JobVariables, Directories) {
+/// Returns the job's variables, expanded, and its directories. `place` is where a custom executor's job runs, once its driver said so.
+pub(super) fn surroundings(
+    config: &RunnerConfig,
+    payload: &JobPayload,
+    kind: ExecutorKind,
+    slot: usize,
+    place: Option<&Place>,
+) -> (JobVariables, Directories) {
     let slug = project_slug(&payload.git_info, &payload.job_info.project_full_path, payload.job_info.project_id);
     let slug = slug.to_string_lossy();
     let plain = JobVariables::new(payload.variables.clone());
@@ -67,6 +81,15 @@ pub(super) fn surroundings(config: &RunnerConfig, payload: &JobPayload, kind: Ex
             let own = format!("{builds}/{}/{slot}", config.short_token);
             Directories::new(builds, own, &format!("{slug}{suffix}"))
         }
+        ExecutorKind::Custom => {
+            let configured = config.custom.as_deref().map(Place::configured);
+            let (builds, is_shared) = match place.or(configured.as_ref()) {
+                Some(place) => (place.builds_dir.clone(), place.is_shared),
+                None => (String::new(), false),
+            };
+            let own = if is_shared { format!("{builds}/{}/{slot}", config.short_token) } else { builds.clone() };
+            Directories::new(builds, own, &format!("{slug}{suffix}"))
+        }
     };
     (variables(config, payload, kind, slot, &directories), directories)
 }
@@ -75,7 +98,7 @@ pub(super) fn surroundings(config: &RunnerConfig, payload: &JobPayload, kind: Ex
 fn variables(config: &RunnerConfig, payload: &JobPayload, kind: ExecutorKind, slot: usize, directories: &Directories) -> JobVariables {
     let image = payload.image.as_ref().map(|image| image.name.clone()).or_else(|| config.docker.default_image.clone());
     let mut list = Vec::new();
-    if let (ExecutorKind::Docker, Some(image)) = (kind, image) {
+    if let (ExecutorKind::Docker | ExecutorKind::Custom, Some(image)) = (kind, image) {
         list.push(dockwright_job::Variable { raw: false, ..public("CI_JOB_IMAGE", image) });
     }
     list.push(public("CI_RUNNER_SHORT_TOKEN", &config.short_token));
@@ -88,8 +111,9 @@ fn variables(config: &RunnerConfig, payload: &JobPayload, kind: ExecutorKind, sl
     list.push(public("CI_JOB_STATUS", "running"));
     list.push(public("CI_JOB_TIMEOUT", payload.runner_info.timeout.to_string()));
     list.extend(payload.variables.iter().cloned());
+    list.extend(config.feature_flags.iter().map(|(name, is_on)| public(name, is_on.to_string())));
     let environment = match kind {
-        ExecutorKind::Shell => "CI_SHARED_ENVIRONMENT",
+        ExecutorKind::Shell | ExecutorKind::Custom => "CI_SHARED_ENVIRONMENT",
         ExecutorKind::Docker => "CI_DISPOSABLE_ENVIRONMENT",
     };
     list.push(public(environment, "true"));
@@ -132,6 +156,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn feature_flags_of_the_runner_win_over_the_jobs() {
+        let mut config = RunnerConfig::local("/b".into(), "/c".into(), "/bin/true".into());
+        let variables = vec![public("FF_TIMESTAMPS", "true"), public("FF_OTHER", "true")];
+        let payload = JobPayload { variables, ..JobPayload::default() };
+        config.feature_flags.insert("FF_TIMESTAMPS".to_owned(), false);
+        let (variables, _) = surroundings(&config, &payload, ExecutorKind::Shell, 0, None);
+        assert_eq!((variables.text("FF_TIMESTAMPS"), variables.text("FF_OTHER")), ("false", "true"));
+    }
+
+    #[test]
     fn jobs_override_some_variables_and_not_others() {
         let config = RunnerConfig::local("/b".into(), "/c".into(), "/bin/true".into());
         let variable = |key: &str, value: &str| Variable { key: key.to_owned(), value: value.to_owned(), ..Variable::default() };
@@ -140,11 +174,11 @@ mod tests {
             variables: vec![variable("CI_SERVER", "no"), variable("CI_RUNNER_VERSION", "9"), variable("MNT", "$CI_PROJECT_DIR/mnt")],
             ..JobPayload::default()
         };
-        let (shell, directories) = surroundings(&config, &payload, ExecutorKind::Shell, 2);
+        let (shell, directories) = surroundings(&config, &payload, ExecutorKind::Shell, 2, None);
         assert_eq!(directories.project, "/b/local/2/group/project");
         assert_eq!(shell.text("CI_SERVER"), "no");
         assert_eq!(shell.text("CI_RUNNER_VERSION"), config.version);
-        let (docker, directories) = surroundings(&config, &payload, ExecutorKind::Docker, 2);
+        let (docker, directories) = surroundings(&config, &payload, ExecutorKind::Docker, 2, None);
         assert_eq!(directories.temp, "/builds/group/project.tmp");
         assert_eq!(docker.text("MNT"), "/builds/group/project/mnt");
     }

@@ -15,6 +15,23 @@ const URL_PARAMETERS: [&str; 6] =
     ["private_token", "authenticity_token", "rss_token", "x-amz-signature", "x-amz-credential", "x-amz-security-token"];
 const TOKEN_PREFIXES: [&str; 1] = ["glpat-"];
 
+/// What tokens of GitLab begin with, beside personal access tokens.
+pub(crate) const FURTHER_TOKEN_PREFIXES: [&str; 13] = [
+    "gloas-",
+    "gldt-",
+    "glrt-",
+    "glcbt-",
+    "glrtr-",
+    "glptt-",
+    "glft-",
+    "glimt-",
+    "glagent-",
+    "glsoat-",
+    "glffct-",
+    "_gitlab_session=",
+    "gltok-",
+];
+
 /// What a job wants hidden. Cheap to instantiate as often as there are streams.
 #[derive(Debug, Clone)]
 pub(crate) struct MaskRules {

@@ -10,6 +10,8 @@
 mod mask;
 mod timestamp;
 
+pub(crate) use self::mask::FURTHER_TOKEN_PREFIXES;
+
 use std::{
     collections::BTreeSet,
     io,

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use dockwright_job::{Artifact, Cache, FailureReason, Image, JobPayload, JobState, Variable};
+use dockwright_job::{Artifact, Cache, FailureReason, Hook, HookName, Image, JobPayload, JobState, Variable};
 use dockwright_runner::{
     AcquireEngineError, EngineLease, EngineProvider, EngineRequest, FixedEndpoint,
     config::{ContainerSettings, PullPolicy, Restrictions, Ulimit},
@@ -59,6 +59,22 @@ async fn a_job_in_a_container() {
     }
     assert!(trace.ends_with("Job succeeded\n"), "{trace}");
     assert_eq!(recorder.final_update(1).state, JobState::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_around_the_sources_run_in_the_jobs_container() {
+    requires!(Root, Command("dockerd"), Command("busybox"), DockerCli);
+    let (daemon, place) = (Dockerd::shared(), Place::new(&[("hello.txt", "hello\n")]));
+    let mut payload = job(&place, 1, "busybox", &["cat /tmp/before /tmp/behind"]);
+    let hook = |name, line: &str| Hook { name, script: vec![line.to_owned()] };
+    payload.hooks = vec![
+        hook(HookName::PreGetSourcesScript, "echo \"before, in $(hostname | cut -c1-7)\" > /tmp/before"),
+        hook(HookName::PostGetSourcesScript, "cp hello.txt /tmp/behind"),
+    ];
+    let recorder = Recorder::with([payload]);
+    run_jobs(&daemon, &place, &recorder, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    assert!(trace.contains("\nbefore, in runner-\nhello\n"), "{trace}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Whole jobs, from a coordinator that only records to executors that really run them.
 
+mod custom;
 mod docker;
 mod dockerd;
 mod fake_server;

@@ -2,7 +2,10 @@
 
 use std::{fs, sync::Arc};
 
-use dockwright_job::{Artifact, ArtifactWhen, Cache, Dependency, DependencyFile, FailureReason, JobId, JobState, JobToken, Variable};
+use dockwright_job::{
+    Artifact, ArtifactWhen, Cache, Dependency, DependencyFile, FailureReason, Hook, HookName, JobId, JobPayload, JobState, JobToken,
+    Variable,
+};
 use dockwright_runner::{FixedEndpoint, RunnerConfig};
 use expect_test::expect;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +44,34 @@ async fn the_runners_own_commands_surround_those_of_steps() {
                   $ echo behind\nbehind\n";
     assert!(first.contains(script) && first.contains("after: .\n"), "{first}");
     assert!(failed.contains("before\n") && !failed.contains("behind"), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_surround_the_sources() {
+    let place = Place::new(&[("hello.txt", "hello\n")]);
+    let mut config = without_engine(place.config());
+    config.pre_get_sources_script = "echo \"runner before: $(ls hello.txt 2> /dev/null)\"".to_owned();
+    config.post_get_sources_script = "echo runner behind".to_owned();
+    let hook = |name, line: &str| Hook { name, script: vec![line.to_owned()] };
+    let hooks = vec![
+        hook(HookName::PostGetSourcesScript, "echo \"job behind: $(cat hello.txt)\""),
+        hook(HookName::PreGetSourcesScript, "echo job before"),
+    ];
+    let with_hooks = |payload: JobPayload| JobPayload { hooks: hooks.clone(), ..payload };
+    let mut without_sources = with_hooks(place.payload(2, &["echo alone"]));
+    without_sources.variables = vec![variable("GIT_STRATEGY", "none")];
+    let mut failing = place.payload(3, &["echo never"]);
+    failing.hooks = vec![hook(HookName::PreGetSourcesScript, "exit 9")];
+    let recorder = Recorder::with([with_hooks(place.payload(1, &["true"])), without_sources, failing]);
+    run(&recorder, FixedEndpoint::new("unix:///nonexistent.sock"), config, 1, &CancellationToken::new()).await;
+    let trace = recorder.trace(1);
+    let printed: Vec<&str> = trace.lines().filter(|line| line.contains("before") || line.contains("behind")).collect();
+    let printed: Vec<&str> = printed.into_iter().filter(|line| !line.starts_with("$ ")).collect();
+    assert_eq!(printed, ["runner before: ", "job before", "job behind: hello", "runner behind"], "{trace}");
+    let alone = recorder.trace(2);
+    assert!(!alone.contains("before") && !alone.contains("behind") && alone.contains("\nalone\n"), "{alone}");
+    assert_eq!(recorder.final_update(3).exit_code, Some(9));
+    assert!(!recorder.trace(3).contains("Fetching changes"), "{}", recorder.trace(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,6 +208,20 @@ async fn the_runners_end_interrupts_jobs() {
     assert!(trace.ends_with("ERROR: Job failed: aborted: terminated\n"), "{trace}");
     assert!(!trace.contains("Running after script"), "{trace}");
     assert_eq!(recorder.trace(2), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_all_kinds_are_hidden_unless_a_flag_says_otherwise() {
+    let place = Place::new(&[]);
+    let script = ["echo glrt-abcDEF_1 glpat-abc"];
+    let mut open = place.payload(2, &script);
+    open.variables = vec![variable("FF_MASK_ALL_DEFAULT_TOKENS", "false")];
+    let recorder = Recorder::with([place.payload(1, &script), open]);
+    run_all(&place, &recorder).await;
+    let (hidden, open) = (recorder.trace(1), recorder.trace(2));
+    assert!(hidden.contains("\nglrt-[MASKED] glpat-[MASKED]\n") && !hidden.contains("feature flags"), "{hidden}");
+    assert!(open.contains("\nglrt-abcDEF_1 glpat-[MASKED]\n"), "{open}");
+    assert!(open.contains("  feature flags: FF_MASK_ALL_DEFAULT_TOKENS:false\n"), "{open}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal as _},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use jiff::Timestamp;
@@ -28,22 +29,29 @@ const FIELDS_COLUMN: usize = 44;
 #[derive(Clone)]
 pub(crate) struct RunnerLog {
     filter: reload::Handle<EnvFilter, Registry>,
+    format: Arc<RwLock<LogFormat>>,
 }
 
 impl RunnerLog {
     /// Starts the log.
     pub(crate) fn start(level: LogLevel, format: LogFormat) -> Self {
         let (filter, handle) = reload::Layer::new(filter(level));
-        let lines = Lines { format, coloured: format == LogFormat::Runner && io::stderr().is_terminal() };
+        let format = Arc::new(RwLock::new(format));
+        let lines = Lines { format: Arc::clone(&format), is_terminal: io::stderr().is_terminal() };
         let layer = tracing_subscriber::fmt::layer().event_format(lines).with_writer(io::stderr);
         tracing_subscriber::registry().with(filter).with(layer).init();
-        Self { filter: handle }
+        Self { filter: handle, format }
     }
 
     /// Logs from now on what is at least so important.
     pub(crate) fn set_level(&self, level: LogLevel) {
         // Fails only when the log has ended.
         let _ = self.filter.reload(filter(level));
+    }
+
+    /// Logs from now on in this form.
+    pub(crate) fn set_format(&self, format: LogFormat) {
+        *self.format.write().unwrap_or_else(PoisonError::into_inner) = format;
     }
 }
 
@@ -57,8 +65,8 @@ fn filter(level: LogLevel) -> EnvFilter {
 }
 
 struct Lines {
-    format: LogFormat,
-    coloured: bool,
+    format: Arc<RwLock<LogFormat>>,
+    is_terminal: bool,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Lines {
@@ -66,8 +74,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'stat
         let mut line = Line::default();
         event.record(&mut line);
         let level = *event.metadata().level();
-        match self.format {
-            LogFormat::Runner => line.write_runner(&mut writer, level, self.coloured),
+        let format = *self.format.read().unwrap_or_else(PoisonError::into_inner);
+        match format {
+            LogFormat::Runner => line.write_runner(&mut writer, level, self.is_terminal),
             LogFormat::Text => line.write_text(&mut writer, level),
             LogFormat::Json => line.write_json(&mut writer, level),
         }

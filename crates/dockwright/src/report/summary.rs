@@ -3,11 +3,13 @@
 use std::{collections::VecDeque, time::Duration};
 
 use anstyle::Style;
+use dockwright_coordinator::{ReleasePlan, TestReport};
 use serde::Serialize;
 
 use super::{
-    JobOutcome, RunEvent, Streams,
+    JobOutcome, RunEvent, Streams, release,
     streams::{FAILURE, FAINT, SUCCESS, WARNING},
+    test_report,
 };
 
 /// How many of a job's last lines are kept for the log at the end.
@@ -79,6 +81,8 @@ struct FinishedJob {
     outcome: JobOutcome,
     duration: Duration,
     coverage: Option<f64>,
+    tests: Option<TestReport>,
+    release: Option<ReleasePlan>,
     trace: Option<String>,
 }
 
@@ -100,12 +104,13 @@ impl Summary {
                 }
                 log.push_back(line.clone());
             }
-            RunEvent::JobFinished { job, outcome, duration, coverage, trace } => {
+            RunEvent::JobFinished { job, outcome, duration, coverage, tests, release, trace } => {
                 if !matches!(outcome, JobOutcome::Failed { .. }) {
                     self.logs.remove(job);
                 }
                 let (name, outcome, duration, trace) = (job.clone(), outcome.clone(), *duration, trace.clone());
-                self.finished.push(FinishedJob { name, outcome, duration, coverage: *coverage, trace });
+                let (tests, release) = (tests.clone(), release.clone());
+                self.finished.push(FinishedJob { name, outcome, duration, coverage: *coverage, tests, release, trace });
             }
             RunEvent::ImagePushed { reference, digest } => {
                 self.pushed.retain(|(earlier, _)| earlier != reference);
@@ -155,8 +160,16 @@ impl Summary {
         }
     }
 
-    /// Prints what was pushed, which is data, and how the pipeline ended.
+    /// Prints what tests gave, what would be released, what was pushed, which is data, and how the pipeline ended.
     pub(super) fn print_end(&self, streams: &Streams, status: PipelineStatus, duration: Duration) {
+        for job in &self.finished {
+            if let Some(report) = &job.tests {
+                test_report::print(streams, &job.name, report);
+            }
+            if let Some(plan) = &job.release {
+                release::print(streams, &job.name, plan);
+            }
+        }
         self.print_pushed(streams);
         let (word, style) = match status {
             PipelineStatus::Success => ("passed", SUCCESS),
@@ -203,7 +216,15 @@ mod tests {
             ("a", JobOutcome::Failed { reason: "script_failure".into(), exit_code: Some(1), allowed: false, retried: false }),
             ("b", JobOutcome::Success),
         ] {
-            summary.take(&RunEvent::JobFinished { job: job.into(), outcome, duration: Duration::ZERO, coverage: None, trace: None });
+            summary.take(&RunEvent::JobFinished {
+                job: job.into(),
+                outcome,
+                duration: Duration::ZERO,
+                coverage: None,
+                tests: None,
+                release: None,
+                trace: None,
+            });
         }
         assert_eq!(summary.logs["a"].front().map(String::as_str), Some("5"));
         assert!(!summary.logs.contains_key("b"));

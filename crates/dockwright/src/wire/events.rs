@@ -64,6 +64,9 @@ impl Translator {
                 let items = self.traces.entry(job).or_default().push(&bytes);
                 self.output(job, items)
             }
+            JobEvent::Warning { job, message } => {
+                vec![RunEvent::Warning { message: format!("{}: {message}", self.names.of(job)), hint: None }]
+            }
             JobEvent::Finished(ended) => {
                 let rest = self.traces.remove(&ended.job).map(|mut trace| trace.finish()).unwrap_or_default();
                 let mut told = self.output(ended.job, rest);
@@ -83,7 +86,15 @@ impl Translator {
     }
 
     fn did_not_run(&self, job: JobId, outcome: JobOutcome) -> RunEvent {
-        RunEvent::JobFinished { job: self.names.of(job), outcome, duration: std::time::Duration::ZERO, coverage: None, trace: None }
+        RunEvent::JobFinished {
+            job: self.names.of(job),
+            outcome,
+            duration: std::time::Duration::ZERO,
+            coverage: None,
+            tests: None,
+            release: None,
+            trace: None,
+        }
     }
 
     fn finished(&self, ended: Ended) -> RunEvent {
@@ -99,7 +110,15 @@ impl Translator {
             _ => JobOutcome::Canceled,
         };
         let trace = Some(self.run.trace_path(ended.job).display().to_string());
-        RunEvent::JobFinished { job: ended.name, outcome, duration: ended.duration, coverage: ended.coverage, trace }
+        RunEvent::JobFinished {
+            job: ended.name,
+            outcome,
+            duration: ended.duration,
+            coverage: ended.coverage,
+            tests: ended.tests,
+            release: ended.release,
+            trace,
+        }
     }
 }
 

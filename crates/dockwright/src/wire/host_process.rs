@@ -1,4 +1,5 @@
-//! The engine host as `dockwright run` sees it: a child process that is started when the first job wants an engine.
+//! The engine host as `run` and `runner run` see it: a child process that is started when the first job wants an engine, and again when
+//! it died meanwhile.
 //!
 //! The child is in a process group of its own, so that Ctrl-C on the terminal reaches only the parent, which then ends jobs in order.
 
@@ -9,8 +10,8 @@ use std::{
     os::unix::{net::UnixStream as StdUnixStream, process::CommandExt as _},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -19,7 +20,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{OnceCell, mpsc, oneshot},
+    sync::{Mutex as AsyncMutex, mpsc, oneshot},
 };
 use tokio_util::{
     codec::{FramedRead, FramedWrite, LinesCodec},
@@ -34,6 +35,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Requests under way at once: one per job and a few.
 const MAX_WAITING_CALLS: usize = 1024;
+/// How long a failure to start is the answer to everybody who asks, before it is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where the host finds itself and its files.
 #[derive(Debug, Clone)]
@@ -49,7 +52,16 @@ pub(crate) struct HostSettings {
 pub(crate) struct HostProcess {
     settings: HostSettings,
     events: mpsc::Sender<RunEvent>,
-    connection: OnceCell<Result<Connection, HostError>>,
+    state: Mutex<State>,
+    /// Held by who starts the host.
+    starting: AsyncMutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<Arc<Connection>>,
+    failure: Option<(Instant, HostError)>,
+    has_warned: bool,
 }
 
 struct Connection {
@@ -87,21 +99,53 @@ impl HostError {
 
 impl HostProcess {
     pub(crate) fn new(settings: HostSettings, events: mpsc::Sender<RunEvent>) -> Self {
-        Self { settings, events, connection: OnceCell::new() }
+        Self { settings, events, state: Mutex::default(), starting: AsyncMutex::default() }
     }
 
     /// Sends a request, starting the host if need be, and waits for its answer.
     pub(crate) async fn call(&self, request: Request) -> Result<Answer, HostError> {
-        let connection = self.connection.get_or_init(|| self.start()).await;
-        Self::ask(connection.as_ref().map_err(Clone::clone)?, request).await
+        Self::ask(&*self.connect().await?, request).await
     }
 
     /// Sends a request that makes sense only to a host that runs.
     pub(crate) async fn call_if_running(&self, request: Request) -> Result<Answer, HostError> {
-        match self.connection.get() {
-            Some(Ok(connection)) => Self::ask(connection, request).await,
-            _ => Ok(Answer::Done),
+        match self.running() {
+            Some(connection) => Self::ask(&connection, request).await,
+            None => Ok(Answer::Done),
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn running(&self) -> Option<Arc<Connection>> {
+        self.state().connection.clone().filter(|connection| !connection.calls.is_closed())
+    }
+
+    async fn connect(&self) -> Result<Arc<Connection>, HostError> {
+        let _starting = self.starting.lock().await;
+        if let Some(connection) = self.running() {
+            return Ok(connection);
+        }
+        let died = {
+            let mut state = self.state();
+            if let Some((_, failure)) = state.failure.as_ref().filter(|(since, _)| since.elapsed() < RETRY_PAUSE) {
+                return Err(failure.clone());
+            }
+            state.connection.take()
+        };
+        if let Some(died) = died {
+            tracing::warn!("the engine host ended; starting another");
+            // It closed the connection, and could be about to end only.
+            died.kill();
+            wait(&died.child).await;
+        }
+        let started = self.start().await;
+        let mut state = self.state();
+        state.failure = started.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
+        state.connection = started.as_ref().ok().cloned();
+        started
     }
 
     async fn ask(connection: &Connection, request: Request) -> Result<Answer, HostError> {
@@ -120,24 +164,24 @@ impl HostProcess {
 
     /// Ends the host and everything it runs, and returns when it is gone.
     pub(crate) async fn stop(&self) {
-        let Some(Ok(Connection { stop, child, .. })) = self.connection.get() else { return };
-        stop.cancel();
-        let waited = tokio::time::timeout(STOP_TIMEOUT, wait(child)).await;
+        let Some(connection) = self.state().connection.clone() else { return };
+        connection.stop.cancel();
+        let waited = tokio::time::timeout(STOP_TIMEOUT, wait(&connection.child)).await;
         if waited.is_err() {
             tracing::warn!("the engine host did not end in {} s; killing it", STOP_TIMEOUT.as_secs());
-            self.kill();
-            wait(child).await;
+            connection.kill();
+            wait(&connection.child).await;
         }
     }
 
     /// Kills the host, and with it everything it runs.
     pub(crate) fn kill(&self) {
-        if let Some(Ok(Connection { child, .. })) = self.connection.get() {
-            let _ = child.lock().expect("no holder of this lock panics").kill();
+        if let Some(connection) = &self.state().connection {
+            connection.kill();
         }
     }
 
-    async fn start(&self) -> Result<Connection, HostError> {
+    async fn start(&self) -> Result<Arc<Connection>, HostError> {
         let failed = |error: io::Error| HostError::Start(Arc::new(error));
         let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
@@ -160,8 +204,10 @@ impl HostProcess {
             Some(FromHost::CannotStart(problem)) => {
                 wait(&child).await;
                 // Said once, however many jobs ask.
-                let message = format!("jobs get no containers: {problem}");
-                let _ = self.events.send(RunEvent::Warning { message, hint: problem.remedy.clone() }).await;
+                if !std::mem::replace(&mut self.state().has_warned, true) {
+                    let message = format!("jobs get no containers: {problem}");
+                    let _ = self.events.send(RunEvent::Warning { message, hint: problem.remedy.clone() }).await;
+                }
                 return Err(HostError::CannotStart(problem));
             }
             Some(_) | None => return Err(HostError::Gone),
@@ -169,7 +215,13 @@ impl HostProcess {
         let (calls, orders) = mpsc::channel(MAX_WAITING_CALLS);
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(converse(reader, writer, orders, self.events.clone())));
-        Ok(Connection { calls, stop, child })
+        Ok(Arc::new(Connection { calls, stop, child }))
+    }
+}
+
+impl Connection {
+    fn kill(&self) {
+        let _ = self.child.lock().expect("no holder of this lock panics").kill();
     }
 }
 

@@ -13,16 +13,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dockwright_coordinator::{PipelineRun, PipelineStatus, RegistryFacts, RunDirectory, RunOptions, StartedRun, Undelayed, undelay};
+use dockwright_coordinator::{
+    ChildIncludes, PipelineRun, PipelineStatus, RegistryFacts, RunDirectory, RunOptions, StartedRun, Undelayed, undelay,
+};
 use dockwright_runner::{EngineProvider, Runner, RunnerConfig, config::PullPolicy as RunnerPullPolicy};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     AbsentEngine, BuildsDirectory, EmbeddedEngines, ForeignEngine, HostProcess, HostSettings, JobNames, LoadedPipeline, LocalCoordinator,
-    Signal, Stop,
+    Signal, Stop, WebClient,
     control::{Answer, Request},
     host_setup::REGISTRY_NAME,
+    project::include_options,
     select_jobs, translate,
 };
 use crate::{
@@ -114,7 +117,8 @@ async fn start(
         jobs: pipeline.jobs.iter().map(|job| job.name.clone()).collect(),
     };
     let _ = events.send(announcement).await;
-    let options = RunOptions { project, pipeline, trigger, registry: registry.cloned(), directory };
+    let includes = ChildIncludes { options: include_options(&settings.project, global), web: Box::new(WebClient) };
+    let options = RunOptions { project, pipeline, trigger, registry: registry.cloned(), directory, includes };
     PipelineRun::start(options).explain(ErrorKind::Environment, || "start the pipeline".to_owned())
 }
 

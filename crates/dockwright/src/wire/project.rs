@@ -139,7 +139,8 @@ impl Repository for GivenChanges {
     }
 }
 
-fn include_options(settings: &ProjectSettings, global: &GlobalSettings) -> IncludeOptions {
+/// Returns how files from elsewhere are found.
+pub(super) fn include_options(settings: &ProjectSettings, global: &GlobalSettings) -> IncludeOptions {
     let checkouts = global.file.include.checkouts.iter();
     IncludeOptions {
         checkouts: checkouts.map(|(project, directory)| (project.trim_matches('/').to_lowercase(), directory.clone())).collect(),
@@ -179,5 +180,5 @@ fn trigger(settings: &ProjectSettings) -> Trigger {
         masked: false,
         file: variable.file,
     });
-    Trigger { source: source.to_owned(), variables: given.collect(), inputs: settings.inputs.clone() }
+    Trigger { source: source.to_owned(), variables: given.collect(), inputs: settings.inputs.clone(), upstream: None }
 }

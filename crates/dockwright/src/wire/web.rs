@@ -11,6 +11,7 @@ const TIMEOUT_SECS: u64 = 30;
 const FILE_SIZE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The web, through the HTTP client of the registry.
+#[derive(Debug)]
 pub(crate) struct WebClient;
 
 /// Why an attempt failed.

@@ -34,6 +34,45 @@ after:
 }
 
 #[test]
+fn a_child_gets_artifacts_of_its_parent_and_knows_it() {
+    let project = Project::new(
+        r#"
+make:
+  stage: build
+  script: [echo made > made.txt, echo WORD=told > vars]
+  artifacts: {paths: [made.txt], reports: {dotenv: vars}}
+child:
+  variables: {PARENT_PIPELINE_ID: $CI_PIPELINE_ID}
+  trigger: {include: child.yml, strategy: depend}
+"#,
+    );
+    let child = |pipeline: &str| {
+        format!(
+            "show:\n  needs: [{{pipeline: {pipeline}, job: make}}]\n  script: ['cat made.txt', 'echo $WORD by $CI_UPSTREAM_PIPELINE_ID = $PARENT_PIPELINE_ID']\n"
+        )
+    };
+    project.write("child.yml", &child("$PARENT_PIPELINE_ID"));
+    let printed = project.output(&["run"]).ended_with(0);
+    let said = |text: &str| printed.stdout.lines().any(|line| line.starts_with("child > show") && line.contains(text));
+    assert!(said("| made") && said("told by 1 = 1"), "{}\n{}", printed.stdout, printed.stderr);
+    project.write("child.yml", &child("$NONE"));
+    let printed = project.output(&["run"]).ended_with(1);
+    assert!(printed.stdout.contains("it needs the artifacts of job `make`"), "{}\n{}", printed.stdout, printed.stderr);
+    assert!(printed.stderr.contains("missing dependency failure"), "{}", printed.stderr);
+}
+
+#[test]
+fn steps_fail_their_job_and_no_other() {
+    let project = Project::new("steps: {run: [{name: a, script: x}], allow_failure: true}\nother: {script: [echo from-other]}\n");
+    let printed = project.output(&["run"]).ended_with(0);
+    assert!(
+        printed.stdout.contains("from-other") && printed.stdout.contains("the steps of `run` are not run locally"),
+        "{}",
+        printed.stdout
+    );
+}
+
+#[test]
 fn a_bridge_ends_as_its_child_does() {
     let project = Project::new("child: {trigger: {include: child.yml, strategy: depend}}\n");
     project.write("child.yml", "bad: {script: [exit 3]}\n");

@@ -55,6 +55,12 @@ impl Server {
         self.project.output(&arguments)
     }
 
+    fn run(&self, more: &[&str]) -> crate::common::Printed {
+        let settings = self.project.path("settings.toml");
+        let arguments = [&["run", "--config", settings.to_str().expect("path")], more].concat();
+        self.project.output(&arguments)
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.project.repository().join(".gitlab-ci.lock")
     }
@@ -87,6 +93,24 @@ fn a_project_is_fetched_once_and_locked() {
     fs::remove_file(server.lock_file()).expect("removed");
     let printed = server.list(&["--frozen"]).ended_with(3);
     assert!(printed.stderr.contains("include-not-locked") && printed.stderr.contains("--frozen"), "{}", printed.stderr);
+}
+
+#[test]
+fn a_child_pipeline_includes_another_project() {
+    let server =
+        Server::new("child: {trigger: {include: [{project: group/lib, file: child.yml, inputs: {word: hello}}], strategy: depend}}\n");
+    let commit = server.commit("group/lib", "child.yml", "spec: {inputs: {word: }}\n---\nsay: {script: ['echo $[[ inputs.word ]]']}\n");
+    let printed = server.run(&[]).ended_with(0);
+    assert!(printed.stdout.lines().any(|line| line == "child > say | hello"), "{}\n{}", printed.stdout, printed.stderr);
+    let lock = fs::read_to_string(server.lock_file()).expect("a lock file");
+    assert!(lock.contains(&format!("\ncommit group/lib HEAD {commit}\n")), "{lock}");
+
+    server.remove("group/lib");
+    server.run(&["--frozen"]).ended_with(0);
+    fs::remove_file(server.lock_file()).expect("removed");
+    let printed = server.run(&["--frozen"]).ended_with(1);
+    assert!(printed.stdout.contains("is not in the lock file"), "{}\n{}", printed.stdout, printed.stderr);
+    assert!(!server.lock_file().exists(), "frozen writes nothing");
 }
 
 #[test]

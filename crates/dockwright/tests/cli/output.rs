@@ -54,6 +54,61 @@ late:
 }
 
 #[test]
+fn junit_reports_are_summed_up() {
+    let project = Project::new(
+        "
+unit:
+  script: [cp good.xml report.xml; cp bad.xml broken.xml; exit 1]
+  artifacts: {reports: {junit: [report.xml, broken.xml]}}
+",
+    );
+    project.write(
+        "good.xml",
+        "<testsuite><testcase name='adds' classname='Math'><failure message='expected 1'/></testcase><testcase name='b'/></testsuite>",
+    );
+    project.write("bad.xml", "<testsuite>\n<testcase name='c'/>\n</testsuit>\n");
+    let printed = project.output(&["run"]).ended_with(1);
+    for line in ["tests of unit: 3 tests, 1 failed", "  ✗ Math adds: expected 1"] {
+        assert!(printed.stderr.lines().any(|printed| printed == line), "`{line}` is missing in:\n{}", printed.stderr);
+    }
+    let warning = "warning: unit: the JUnit report `broken.xml` is wrong in line 3: ";
+    assert_eq!(printed.stderr.matches(warning).count(), 1, "{}", printed.stderr);
+    let printed = project.output(&["run", "--json"]).ended_with(1);
+    let events = printed.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let finished = events.into_iter().find(|event| event["type"] == "job_finished").expect("job_finished");
+    let failed = serde_json::json!([{"name": "adds", "class": "Math", "message": "expected 1"}]);
+    assert_eq!(finished["tests"], serde_json::json!({"tests": 3, "failures": 1, "errors": 0, "skipped": 0, "failed": failed}));
+}
+
+#[test]
+fn a_release_is_told_and_not_made() {
+    let project = Project::new(
+        "
+release:
+  script: [echo made > notes.md]
+  artifacts: {paths: [notes.md]}
+  variables: {VERSION: '1.2'}
+  release:
+    tag_name: v$VERSION
+    description: notes.md
+    released_at: soon
+    assets: {links: [{name: app, url: 'https://example.com/$VERSION'}]}
+failed:
+  stage: deploy
+  script: [exit 1]
+  allow_failure: true
+  release: {tag_name: v1, description: never}
+",
+    );
+    let printed = project.output(&["run"]).ended_with(0);
+    for line in ["  tag_name    v1.2", "  description made", "  link        app: https://example.com/1.2"] {
+        assert!(printed.stderr.lines().any(|printed| printed == line), "`{line}` is missing in:\n{}", printed.stderr);
+    }
+    assert!(printed.stderr.contains("warning: release: `release:released_at` is `soon`"), "{}", printed.stderr);
+    assert!(!printed.stderr.contains("release of failed") && !printed.stderr.contains("never"), "{}", printed.stderr);
+}
+
+#[test]
 fn json_is_one_event_per_line() {
     let project = Project::new("bad:\n  script:\n    - echo hello\n    - exit 3\n");
     let printed = project.output(&["run", "--json"]).ended_with(1);

@@ -362,6 +362,29 @@ fn lint_points_at_what_is_wrong_and_names_what_has_no_effect() {
 }
 
 #[test]
+fn a_custom_executor_is_registered_with_its_programs() {
+    let machine = Machine::new();
+    let url = machine.gitlab.url();
+    let register = ["register", "-n", "--url", &url, "--token", "glrt-t1_abcdefghijkl", "--executor", "custom"];
+    let directories = ["--builds-dir", "/builds", "--cache-dir", "/cache"];
+    let programs = ["--custom-config-exec", "/d/config", "--custom-config-args", "a", "--custom-run-exec", "/d/run"];
+    let arguments = [&register[..], &directories, &programs, &["--custom-graceful-kill-timeout", "5"]].concat();
+    let printed = machine.runner(&arguments).ended_with(0);
+    assert!(!printed.stderr.contains("runs no jobs"), "{}", printed.stderr);
+    let config = machine.config();
+    let table = config.split_once("  [runners.custom]\n").map_or(config.as_str(), |(_, table)| table);
+    expect![[r#"
+            config_exec = "/d/config"
+            config_args = ["a"]
+            run_exec = "/d/run"
+            graceful_kill_timeout = 5
+    "#]]
+    .assert_eq(table);
+    let printed = machine.runner(&["lint"]).ended_with(0);
+    assert!(!printed.stdout.contains("has no effect"), "{}", printed.stdout);
+}
+
+#[test]
 fn version_and_help_are_those_of_gitlab_runner() {
     let machine = Machine::new();
     let version = machine.runner(&["--version"]).ended_with(0).stdout;

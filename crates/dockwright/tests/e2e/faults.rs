@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Read as _},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -127,6 +128,41 @@ build:
     assert_eq!(scratch_directories(world), Vec::<String>::new(), "scratch directories are left");
     let doctor = world.dockwright().args(["doctor", "--store"]).output().expect("doctor runs");
     assert!(doctor.status.success(), "{}", text(&doctor));
+}
+
+/// A job whose engine host dies fails for the system's reasons, and the next one gets an engine from another host.
+#[test]
+fn a_dead_engine_host_is_replaced() {
+    let configuration: &[u8] = b"stages: [one, two]
+image: busybox
+first:
+  stage: one
+  script: [sleep 60]
+  allow_failure: true
+second:
+  stage: two
+  script: [echo alive]
+";
+    if world("faults::a_dead_engine_host_is_replaced", Identity::Caller, Client::Debian).is_none() {
+        return;
+    }
+    let world = &World::separate(Identity::Caller, Client::Debian);
+    let repository = world.repository("dead-host", &[(".gitlab-ci.yml", configuration)]);
+    let mut run = world.dockwright();
+    let mut run = run.arg("run").current_dir(&repository).stdout(Stdio::piped()).spawn().expect("dockwright starts");
+    let mut printed = BufReader::new(run.stdout.take().expect("its output"));
+    let mut line = String::new();
+    while !line.contains("$ sleep 60") {
+        line.clear();
+        assert!(printed.read_line(&mut line).expect("text") > 0, "the first job did not begin");
+    }
+    let host = processes_of(world).into_iter().find(|process| process.contains("internal engine-host")).expect("an engine host");
+    let host = host.split(':').next().expect("its number").to_owned();
+    assert!(Command::new("kill").args(["-KILL", &host]).status().expect("kill runs").success());
+    let mut rest = String::new();
+    printed.read_to_string(&mut rest).expect("text");
+    assert!(run.wait().expect("dockwright ends").success(), "{rest}");
+    assert!(rest.contains("Job failed (system failure)") && rest.contains("alive"), "{rest}");
 }
 
 /// A broken project and what must be said about it.

@@ -107,6 +107,7 @@ before=$(sha256sum /etc/gitlab-runner/config.toml /etc/passwd /etc/subuid /etc/s
 install_package
 [ "$before" = "$(sha256sum /etc/gitlab-runner/config.toml /etc/passwd /etc/subuid /etc/subgid)" ] && echo "configuration and account are kept"
 kill -0 "$service" && echo "the service runs on"
+run_pipeline 2
 
 echo "# Removed"
 pkill -TERM -P "$service"

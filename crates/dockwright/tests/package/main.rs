@@ -48,6 +48,9 @@ fn the_package_is_installed_runs_a_job_and_goes() {
         # Upgraded
         configuration and account are kept
         the service runs on
+        job: "status":"success"
+         01O job of gitlab-runner in /home/gitlab-runner/builds/[token]/0/group/app
+         01O engine for linux
         # Removed
         600 gitlab-runner:gitlab-runner /etc/gitlab-runner/config.toml
         # Purged

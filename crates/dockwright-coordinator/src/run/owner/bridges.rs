@@ -3,10 +3,16 @@
 //! A child has an owner of its own. It shares the runners, the directory and the events with its parent, and ends when whatever stops the
 //! job that started it does.
 
-use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 
 use dockwright_job::FailureReason;
-use dockwright_pipeline::{Bridge, ChildInclude, Downstream, Strategy, expand_blank};
+use dockwright_pipeline::{Bridge, ChildInclude, Downstream, Job, Strategy, expand_blank};
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -14,7 +20,7 @@ use super::{Descent, EndedChild, Owner};
 use crate::{
     event::{JobEvent, JobStatus, PipelineResult, PipelineStatus},
     payload::PayloadFacts,
-    predefined::{self, GivenVariable, Trigger},
+    predefined::{self, GivenVariable, Trigger, Upstream},
     run::{
         REQUEST_QUEUE, Request,
         child::{self, ChildError},
@@ -65,7 +71,11 @@ impl Owner {
             includes.iter().map(|include| child::Source { include: include.clone(), archive: self.archive_of(include) }).collect();
         let parent = self.facts.clone();
         let given = trigger.clone();
-        let made = tokio::task::spawn_blocking(move || child::make(&parent.project, &given, parent.registry.as_ref(), &sources));
+        let includes = Arc::clone(&self.family.includes);
+        let made = tokio::task::spawn_blocking(move || {
+            let includes = includes.lock().unwrap_or_else(PoisonError::into_inner);
+            child::make(&parent.project, &given, parent.registry.as_ref(), &includes, &sources)
+        });
         let pipeline = made.await.expect("making a pipeline does not panic")?;
         let id = self.latest[job];
         let (requests, received) = mpsc::channel(REQUEST_QUEUE);
@@ -94,11 +104,9 @@ impl Owner {
 
     /// Returns what a child pipeline is started with.
     fn child_trigger(&self, job: JobIndex, bridge: &Bridge) -> Trigger {
-        let job = &self.pipeline.jobs[job];
+        let (id, job) = (self.latest[job], &self.pipeline.jobs[job]);
         let parent = &self.facts.trigger;
-        let mut visible = predefined::project_variables(&self.facts.project, parent, self.facts.registry.as_ref());
-        visible.extend(job.variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())));
-        visible.extend(parent.variables.iter().map(|given| (given.key.clone(), given.value.clone())));
+        let visible = self.visible(job);
         let of_job = job.variables.iter().filter(|_| bridge.yaml_variables).map(|variable| GivenVariable {
             key: variable.key.clone(),
             value: if variable.raw { variable.value.clone() } else { expand_blank(&variable.value, &visible) },
@@ -110,7 +118,19 @@ impl Owner {
             variables.retain(|variable| parent.variables.iter().all(|given| given.key != variable.key));
             variables.extend(parent.variables.clone());
         }
-        Trigger { source: "parent_pipeline".to_owned(), variables, inputs: Vec::new() }
+        let upstream = Some(Upstream { pipeline_id: self.facts.pipeline_id, job: id });
+        Trigger { source: "parent_pipeline".to_owned(), variables, inputs: Vec::new(), upstream }
+    }
+
+    /// Returns the variables that a job has before it starts.
+    pub(super) fn visible(&self, job: &Job) -> IndexMap<String, String> {
+        let trigger = &self.facts.trigger;
+        let mut visible = predefined::project_variables(&self.facts.project, trigger, self.facts.registry.as_ref());
+        visible.extend(self.facts.pipeline_variables());
+        visible.extend(predefined::job_variables(job));
+        visible.extend(job.variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())));
+        visible.extend(trigger.variables.iter().map(|given| (given.key.clone(), given.value.clone())));
+        visible
     }
 
     fn archive_of(&self, include: &ChildInclude) -> Option<PathBuf> {

@@ -143,6 +143,6 @@ fn check_executor(name: &str) -> Option<Problem> {
     };
     (!executor.runs).then(|| {
         Problem::warning("no-executor", format!("this version runs no jobs with the executor `{name}`"))
-            .help("entries of this executor ask for no jobs; `shell` and `docker` do")
+            .help("entries of this executor ask for no jobs; `shell`, `docker` and `custom` do")
     })
 }

@@ -1,4 +1,5 @@
-//! Tables of executors that this version does not have. Their keys are known, so that a file with them is read and slips are found.
+//! Tables of executors beside docker. All but the first are absent in this version; their keys are known, so that a file with them is
+//! read and slips are found.
 
 use super::key::{Table, anything, boolean, duration, integer, number, numbers, table, tables, text, texts};
 

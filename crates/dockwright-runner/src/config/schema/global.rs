@@ -29,7 +29,7 @@ pub static GLOBAL: Table = Table::plain(&[
 
 /// `[session_server]`.
 pub(super) static SESSION_SERVER: Table =
-    Table::plain(&[text("listen_address"), text("advertise_address"), integer("session_timeout").written()]);
+    Table::plain(&[text("listen_address"), text("advertise_address"), integer("session_timeout").written().written_by_itself(1800)]);
 
 /// `[machine]`.
 pub(super) static MACHINE: Table = Table::plain(&[table("shutdown_drain", &SHUTDOWN_DRAIN)]);

@@ -37,6 +37,8 @@ pub struct Key {
     pub flag: Option<Flag>,
     /// `None`: as the table that it is in.
     pub support: Option<Support>,
+    /// The number that GitLab Runner writes by itself where nobody set one.
+    pub written_by_itself: Option<i64>,
 }
 
 /// Type of a key's value.
@@ -122,7 +124,7 @@ pub enum Support {
 
 impl Key {
     const fn new(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, unset: Unset::LeftOut, flag: None, support: None }
+        Self { name, kind, unset: Unset::LeftOut, flag: None, support: None, written_by_itself: None }
     }
 
     pub(super) const fn written(mut self) -> Self {
@@ -159,6 +161,11 @@ impl Key {
         if let Some(flag) = &mut self.flag {
             flag.variable = Variable::None;
         }
+        self
+    }
+
+    pub(super) const fn written_by_itself(mut self, number: i64) -> Self {
+        self.written_by_itself = Some(number);
         self
     }
 

@@ -8,7 +8,10 @@ use super::{
     kubernetes::KUBERNETES,
 };
 
-const NO_EXECUTOR: &str = "this version has the executors `shell` and `docker`";
+const HOOKS: &str = "in docker jobs it runs in the job's container; the runner itself gets the sources";
+const FLAGS: &str = "jobs see all of them as variables; `FF_TIMESTAMPS`, `FF_MASK_ALL_DEFAULT_TOKENS` and \
+                     `FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY` change something";
+const NO_EXECUTOR: &str = "it is for executors that this version does not have";
 
 /// `[[runners]]`.
 pub static RUNNER: Table = Table::with_flags(
@@ -34,13 +37,17 @@ pub static RUNNER: Table = Table::with_flags(
         text("tls-key-file").flag().variable("CI_SERVER_TLS_KEY_FILE").honoured(),
         text_map("labels").ignored(NOT_DONE),
         text("executor").written().flag().honoured(),
-        text("builds_dir").flag().approximated("for jobs in the shell; in containers the directory is `/builds`"),
-        text("cache_dir").flag().approximated("archives of `cache:` are kept there for both executors"),
-        text("clone_url").flag().variable("CLONE_URL").ignored(NOT_DONE),
+        text("builds_dir")
+            .flag()
+            .approximated("for jobs in the shell and of the custom executor; in containers the directory is `/builds`"),
+        text("cache_dir").flag().approximated(
+            "archives of `cache:` of shell and docker jobs are kept there; those of the custom executor in the job's environment",
+        ),
+        text("clone_url").flag().variable("CLONE_URL").honoured(),
         texts("environment").flag().long("env").variable("RUNNER_ENV").honoured(),
         boolean("proxy_exec").optional().flag().ignored(NOT_DONE),
-        text("pre_get_sources_script").flag().ignored(NOT_DONE),
-        text("post_get_sources_script").flag().ignored(NOT_DONE),
+        text("pre_get_sources_script").flag().approximated(HOOKS),
+        text("post_get_sources_script").flag().approximated(HOOKS),
         text("pre_build_script").flag().honoured(),
         text("post_build_script").flag().honoured(),
         duration("prepare_timeout").optional().flag().ignored(NOT_DONE),
@@ -53,7 +60,7 @@ pub static RUNNER: Table = Table::with_flags(
         table("referees", &REFEREES).ignored("metrics of other servers are not collected"),
         table("cache", &CACHE),
         table("artifact", &ARTIFACT).ignored(NOT_DONE),
-        boolean_map("feature_flags").flag().variable("FEATURE_FLAGS").ignored(NOT_DONE),
+        boolean_map("feature_flags").flag().variable("FEATURE_FLAGS").approximated(FLAGS),
         table("monitoring", &MONITORING).ignored("only the time in the queue is measured"),
         boolean("use_slot_cgroups").flag().ignored(NO_EXECUTOR),
         text("slot_cgroup_template").flag().ignored(NO_EXECUTOR),
@@ -64,7 +71,7 @@ pub static RUNNER: Table = Table::with_flags(
         table("virtualbox", &VIRTUALBOX).ignored(NO_EXECUTOR),
         table("machine", &DOCKER_MACHINE).ignored(NO_EXECUTOR),
         table("kubernetes", &KUBERNETES).ignored(NO_EXECUTOR),
-        table("custom", &CUSTOM).ignored(NO_EXECUTOR),
+        table("custom", &CUSTOM).honoured(),
         table("autoscaler", &AUTOSCALER).ignored(NO_EXECUTOR),
         text("step_runner_image").flag().variable("STEP_RUNNER_IMAGE").ignored(NOT_DONE),
     ],

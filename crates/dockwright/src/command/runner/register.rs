@@ -203,6 +203,7 @@ impl Registering<'_> {
     async fn verify(&self, client: &Client, token: &RunnerToken) -> Result<RegisteredRunner, CommandError> {
         let kind = match ExecutorName::find(&text(&self.values, "executor")) {
             Some(executor) if executor.is_docker() => Some(ExecutorKind::Docker),
+            Some(executor) if executor.name == "custom" => Some(ExecutorKind::Custom),
             Some(_) => Some(ExecutorKind::Shell),
             None => None,
         };

@@ -34,7 +34,7 @@ use super::{
     lint, reset_token, server,
 };
 use crate::{
-    cli::{LogLevel, RunnerLogArgs, RunnerRunArgs},
+    cli::{LogFormat, LogLevel, RunnerLogArgs, RunnerRunArgs},
     error::{CommandError, ErrorKind, Explain as _},
     exit_code::ExitCode,
     log::RunnerLog,
@@ -85,8 +85,9 @@ fn refuse_other_user(user: Option<&str>) -> Result<(), CommandError> {
 /// The running service.
 struct Service<'a> {
     arguments: &'a RunnerRunArgs,
-    /// `None` when the command line decides the level.
-    log: Option<&'a RunnerLog>,
+    log: &'a RunnerLog,
+    /// What the command line says of the log wins over the file.
+    log_arguments: &'a RunnerLogArgs,
     file: RunnerConfigFile,
     watch: Watch,
     runners: Runners,
@@ -101,17 +102,17 @@ struct Service<'a> {
 impl<'a> Service<'a> {
     fn prepare(
         arguments: &'a RunnerRunArgs,
-        log_arguments: &RunnerLogArgs,
+        log_arguments: &'a RunnerLogArgs,
         log: &'a RunnerLog,
         settings: &GlobalSettings,
         file: RunnerConfigFile,
         watch: Watch,
     ) -> Result<Self, CommandError> {
         let metrics = Arc::<Metrics>::default();
-        let is_level_typed = log_arguments.debug == Some(true) || log_arguments.log_level.is_some();
         Ok(Self {
             arguments,
-            log: (!is_level_typed).then_some(log),
+            log,
+            log_arguments,
             runners: Runners::prepare(settings, &file, arguments.working_directory.as_deref())?,
             file,
             watch,
@@ -197,11 +198,21 @@ impl<'a> Service<'a> {
         for entry in change.added {
             self.add(entry).await;
         }
-        if let (Some(log), Some(level)) = (self.log, loaded.file.log_level.as_deref()) {
-            log.set_level(LogLevel::from_str(level, true).unwrap_or_default());
-        }
+        self.apply_log(&loaded.file);
         self.current = loaded.file;
         tracing::info!(builds = self.manager.jobs(), concurrent, runners = self.manager.entries().len(), "Configuration loaded");
+    }
+
+    /// Takes over what the file says of the log and the command line does not.
+    fn apply_log(&self, file: &ConfigFile) {
+        let typed = self.log_arguments;
+        let is_level_typed = typed.debug == Some(true) || typed.log_level.is_some();
+        if let (Some(level), false) = (file.log_level.as_deref(), is_level_typed) {
+            self.log.set_level(LogLevel::from_str(level, true).unwrap_or_default());
+        }
+        if let (Some(format), false) = (file.log_format.as_deref(), typed.log_format.is_some()) {
+            self.log.set_format(LogFormat::from_str(format, true).unwrap_or_default());
+        }
     }
 
     /// An entry that cannot work does not keep the others from it.

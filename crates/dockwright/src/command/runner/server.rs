@@ -1,10 +1,10 @@
 //! Asking the GitLab of an entry.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dockwright_job::RegisteredRunner;
 use dockwright_runner::{
-    api::{Client, ServerSettings, TlsFiles},
+    api::{Client, ServerSettings},
     config::file::RunnerEntry,
 };
 use jiff::Timestamp;
@@ -27,12 +27,7 @@ pub(super) fn client(entry: &RunnerEntry, certificates: &Path) -> Result<Client,
 
 /// Returns where the server of an entry is.
 pub(super) fn settings(entry: &RunnerEntry, certificates: &Path) -> ServerSettings {
-    let file = |path: &str| Some(PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty());
-    ServerSettings {
-        tls: TlsFiles { ca_file: file(&entry.tls_ca_file), cert_file: file(&entry.tls_cert_file), key_file: file(&entry.tls_key_file) },
-        certificates_dir: Some(certificates.to_owned()),
-        ..ServerSettings::new(entry.url.clone())
-    }
+    ServerSettings { tls: entry.tls_files(), certificates_dir: Some(certificates.to_owned()), ..ServerSettings::new(entry.url.clone()) }
 }
 
 /// Returns now, in whole seconds, as config.toml has it.

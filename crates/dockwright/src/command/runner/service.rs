@@ -4,7 +4,7 @@ mod unit;
 
 use std::{
     fs, io,
-    os::unix::fs::chown,
+    os::unix::fs::lchown,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -108,6 +108,7 @@ fn config_path(arguments: &InstallArgs, account: Option<&Account>) -> PathBuf {
 }
 
 /// Makes the configuration when there is none, and gives it to the user who is to read and change it.
+/// Links are not followed: that user, who owns the directory from an earlier time, could have put one there.
 fn make_config(path: &Path, account: Option<&Account>) -> Result<(), CommandError> {
     let store = ConfigStore::new(path);
     let failed = |error| CommandError::new(ErrorKind::Environment, error);
@@ -118,7 +119,7 @@ fn make_config(path: &Path, account: Option<&Account>) -> Result<(), CommandErro
     drop(locked);
     let Some(account) = account else { return Ok(()) };
     for path in [store.directory().to_owned(), path.to_owned(), store.directory().join(system_id::FILE_NAME)] {
-        match chown(&path, Some(account.uid), Some(account.gid)) {
+        match lchown(&path, Some(account.uid), Some(account.gid)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).explain(ErrorKind::Environment, || format!("give `{}` to `{}`", path.display(), account.name));
             }

@@ -64,14 +64,16 @@ impl Runners {
     pub(in crate::command::runner) fn make(&mut self, entry: RunnerEntry, file: &RunnerConfigFile) -> Result<ManagedRunner, CommandError> {
         self.made += 1;
         let scratch = self.scratch.path().join(format!("runner-{}", self.made));
-        let config =
+        let mut config =
             entry.decide(&self.surroundings, scratch.clone()).map_err(|error| CommandError::new(ErrorKind::Configuration, error))?;
         let client = Client::new(server::settings(&entry, &file.certificates()));
         let client = client.map_err(|error| CommandError::new(ErrorKind::Configuration, error))?;
         let kind = match config.executor {
             ExecutorChoice::Shell => ExecutorKind::Shell,
+            ExecutorChoice::Custom => ExecutorKind::Custom,
             ExecutorChoice::Docker | ExecutorChoice::ByImage => ExecutorKind::Docker,
         };
+        config.tls = client.tls_files();
         let identity = RunnerIdentity {
             health: health(&entry),
             trace_interval: config.trace_interval,
