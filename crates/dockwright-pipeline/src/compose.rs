@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::{
     diagnostic::{Diagnostic, has_errors},
+    keyword::shape::Shape,
     loader::Loader,
     pipeline::PipelineContext,
     source::Sources,
@@ -37,6 +38,16 @@ pub(crate) fn compose(
     let is_incomplete = has_errors(problems);
     let extended = extends::resolve(&merged, problems);
     Some(Composed { root: reference::resolve(extended, problems), is_incomplete })
+}
+
+/// Describes `include`.
+pub(crate) fn include_shape() -> Shape {
+    include::shape()
+}
+
+/// Describes `spec`.
+pub(crate) fn spec_shape() -> Shape {
+    inputs::shape(&include::shape())
 }
 
 /// Merges two values: mappings key by key, anything else is replaced by the later value.

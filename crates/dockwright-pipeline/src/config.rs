@@ -71,6 +71,12 @@ impl Config {
         self.jobs.keys().map(String::as_str)
     }
 
+    /// Returns the names by which jobs can be chosen: those of all jobs, and of entries that make several.
+    pub fn selectable_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.jobs.values().flat_map(|job| [job.group.as_str(), job.name.as_str()]);
+        names.collect::<indexmap::IndexSet<_>>().into_iter()
+    }
+
     fn stage_index(&self, job: &JobConfig) -> Option<usize> {
         self.stages.iter().position(|stage| *stage == job.stage)
     }

@@ -23,6 +23,7 @@ pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod script;
 pub(crate) mod server_side;
+pub(crate) mod shape;
 pub(crate) mod start_in;
 pub(crate) mod trigger;
 pub(crate) mod unsupported;

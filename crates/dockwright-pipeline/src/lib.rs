@@ -34,6 +34,8 @@ mod config;
 mod expression;
 mod keyword;
 mod merged;
+mod outline;
+mod schema;
 
 mod assertion;
 mod evaluate;
@@ -47,14 +49,20 @@ pub use diagnostic::{Diagnostic, Note, Severity, has_errors};
 pub use evaluate::evaluate;
 pub use explain::{ClauseTrace, Explanation, Origin, PolicyTrace, RuleTrace, VariableOrigin, explain, variables_of};
 pub use glob::matching_paths;
-pub use keyword::{coverage::Coverage, duration::parse as parse_duration};
+pub use keyword::{
+    coverage::Coverage,
+    duration::parse as parse_duration,
+    shape::{Key, Keys, Name, Shape, Step, language},
+};
 pub use loader::{Component, ComponentAddress, LoadError, LoadErrorKind, Loaded, Loader, Place, Request};
 pub use merged::Merged;
+pub use outline::{Cursor, Mark, Outline};
 pub use pipeline::{
     AllowFailure, Artifacts, Bridge, Cache, CacheKey, ChildInclude, Downstream, Environment, Image, Job, KeepWhen, Need, Node, OtherNeed,
     Pipeline, PipelineContext, Release, ReleaseLink, Report, Retry, Strategy, Variable, When,
 };
 pub use render::{Style, render, render_line};
 pub use repository::Repository;
+pub use schema::json_schema;
 pub use source::{Position, Source, SourceId, Sources, Span};
 pub use variables::{CircularReference, ExpandableVariable, expand_blank, expand_existing, sort_and_expand};

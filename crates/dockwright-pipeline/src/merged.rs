@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::yaml::{self, Map, Node, Value};
+use crate::{
+    keyword::default,
+    yaml::{self, Entry, Map, Node, Value},
+};
 
 /// A configuration after composition, as GitLab's editor shows it.
 #[derive(Debug, Clone, Default)]
@@ -35,5 +38,14 @@ impl Merged {
     /// Writes it as JSON, in the order of the configuration.
     pub fn to_json(&self) -> String {
         yaml::to_json(&self.root)
+    }
+
+    /// Writes one entry as YAML, with what it takes over from its parents and from `default`. Absent: there is no such mapping.
+    pub fn entry_to_yaml(&self, name: &str) -> Option<String> {
+        let written = self.root.get(name)?;
+        let effective = default::effective(&self.root, name)?;
+        let value = Arc::new(Node::new(Value::Map(effective), written.value.span));
+        let document = yaml::to_yaml(&Map::from([(name.to_owned(), Entry { value, ..written.clone() })]));
+        Some(document.trim_start_matches("---\n").to_owned())
     }
 }

@@ -15,8 +15,8 @@ pub(crate) use container::{
 };
 pub(crate) use coordinator::{CoordinatorCommand, CoordinatorServeArgs};
 pub(crate) use pipeline::{
-    Delayed, Event, KeyValue, LintArgs, LintFormat, ListArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, TestArgs, VariablesArgs,
-    WhyArgs,
+    Delayed, Event, KeyValue, LintArgs, LintFormat, ListArgs, LspArgs, PreviewArgs, ProjectArgs, PullPolicy, RunArgs, TestArgs,
+    VariablesArgs, WhyArgs,
 };
 pub(crate) use runner::{
     ConfigFileArg, GitlabRunner, HealthCheckArgs, InstallArgs, LogFormat, LogLevel, RegisterArgs, ResetTokenArgs, RunSingleArgs,
@@ -82,6 +82,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     List(ListArgs),
     Lint(LintArgs),
+    Lsp(LspArgs),
     Preview(PreviewArgs),
     Why(WhyArgs),
     Variables(VariablesArgs),

@@ -7,6 +7,7 @@ mod engine;
 mod image;
 mod lint;
 mod list;
+mod lsp;
 mod package_files;
 mod preview;
 mod registry;
@@ -41,6 +42,7 @@ pub(crate) fn run(typed: Cli) -> Result<ExitCode, CommandError> {
         Command::Run(arguments) => run::run(&arguments, &settings, streams),
         Command::List(arguments) => list::run(&arguments, &settings, streams),
         Command::Lint(arguments) => lint::run(&arguments, &settings, streams),
+        Command::Lsp(arguments) => lsp::run(&arguments, &settings),
         Command::Preview(arguments) => preview::run(&arguments, &settings, streams),
         Command::Why(arguments) => why::run(&arguments, &settings, streams),
         Command::Variables(arguments) => variables::run(&arguments, &settings, streams),

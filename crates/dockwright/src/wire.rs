@@ -23,7 +23,7 @@ pub(crate) use engines::{AbsentEngine, EmbeddedEngines, ForeignEngine};
 pub(crate) use events::{JobNames, translate};
 pub(crate) use host_process::{HostError, HostProcess, HostSettings};
 pub(crate) use pipeline_run::{RunEnd, run_pipeline};
-pub(crate) use project::LoadedPipeline;
+pub(crate) use project::{EMPTY, LoadedPipeline, OpenedProject};
 pub(crate) use selection::{no_such_job, select_jobs};
 pub(crate) use stop::{Signal, Stop};
 pub(crate) use web::WebClient;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use self::entry::Wanted;
+pub(super) use self::entry::shape;
 use super::{
     inputs::{self, Given, Spec},
     interpolation::{self, Scope},

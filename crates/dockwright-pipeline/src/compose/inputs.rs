@@ -12,7 +12,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use declaration::{Declaration, Kind};
-pub(super) use declaration::{Spec, declarations, read_header};
+pub(super) use declaration::{Spec, declarations, read_header, shape};
 pub(super) use rules::check as check_rules;
 
 use crate::{

@@ -1,10 +1,15 @@
 //! `allow_failure`: a boolean, or the exit codes that may be.
 
-use super::{Reader, present};
+use super::{
+    Reader, present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     pipeline::AllowFailure,
     yaml::{Node, Value},
 };
+
+const KEYS: &[&str] = &["exit_codes"];
 
 /// Reads `allow_failure` of a job.
 pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<AllowFailure> {
@@ -12,7 +17,7 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<All
         Value::Bool(true) => Some(AllowFailure::Always),
         Value::Bool(false) => Some(AllowFailure::Never),
         Value::Map(map) => {
-            reader.unknown_keys(at, map, &["exit_codes"]);
+            reader.unknown_keys(at, map, KEYS);
             let entry = present(map, "exit_codes")?;
             exit_codes(reader, &format!("{at}:exit_codes"), &entry.value).map(AllowFailure::ExitCodes)
         }
@@ -42,4 +47,18 @@ pub(super) fn exit_codes(reader: &mut Reader<'_>, at: &str, node: &Node) -> Opti
         reader.wrong_type(at, node, "an array of integers or an integer");
     }
     codes
+}
+
+/// Describes `allow_failure`.
+pub(super) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "exit_codes" => ("Only these exit codes may fail.", exit_codes_shape()),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::Boolean, keys])
+}
+
+/// Describes a number or a list of numbers.
+pub(super) fn exit_codes_shape() -> Shape {
+    Shape::one_or_list(Shape::Integer(i64::from(i32::MIN), i64::from(i32::MAX)))
 }

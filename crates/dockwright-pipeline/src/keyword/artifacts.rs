@@ -1,6 +1,9 @@
 //! `artifacts`: files that a job leaves for later jobs and for people.
 
-use super::{Reader, duration, present};
+use super::{
+    Reader, duration, present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::{Artifacts, KeepWhen, Report},
@@ -37,6 +40,9 @@ const REPORTS: &[&str] = &[
     "secret_detection",
     "terraform",
 ];
+
+const COVERAGE_KEYS: &[&str] = &["coverage_format", "path"];
+const FORMATS: &[(&str, &str)] = &[("cobertura", "cobertura"), ("jacoco", "jacoco")];
 
 /// `when` of artifacts and caches.
 pub(super) const KEEP_WHEN: &[(&str, KeepWhen)] =
@@ -101,13 +107,45 @@ fn reports(reader: &mut Reader<'_>, at: &str, node: &Node) -> Vec<Report> {
 }
 
 fn coverage_report(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Report> {
-    const FORMATS: &[(&str, &str)] = &[("cobertura", "cobertura"), ("jacoco", "jacoco")];
     let map = reader.map(at, node)?;
-    reader.unknown_keys(at, map, &["coverage_format", "path"]);
+    reader.unknown_keys(at, map, COVERAGE_KEYS);
     let (Some(format), Some(path)) = (present(map, "coverage_format"), present(map, "path")) else {
         reader.report(Diagnostic::error("coverage-report", format!("{at} needs `coverage_format` and `path`")).at(node.span));
         return None;
     };
     let kind = reader.one_of(&format!("{at} coverage format"), &format.value, FORMATS)?.to_owned();
     Some(Report { kind, paths: vec![reader.text(&format!("{at}:path"), &path.value)?] })
+}
+
+/// Describes `artifacts`.
+pub(super) fn shape() -> Shape {
+    Shape::map(KEYS, |key| match key {
+        "name" => ("Name of the archive that people download.", Shape::Text),
+        "untracked" => ("Keeps all files that Git does not track.", Shape::Boolean),
+        "paths" => ("Files and directories to keep, relative to the project; wildcards are allowed.", Shape::list(Shape::Text)),
+        "exclude" => ("Files that are not kept though `paths` name them.", Shape::list(Shape::Text)),
+        "reports" => ("Files that GitLab reads and shows, such as test results.", Shape::map(REPORTS, report_shape)),
+        "when" => ("After which results of the job they are kept.", Shape::words(KEEP_WHEN)),
+        "expire_in" => ("How long they are kept, such as `1 week`, or `never`.", Shape::Text),
+        "expose_as" => ("Title of a link to them in merge requests.", Shape::Text),
+        "public" => ("Whether people who are not members may download them.", Shape::Boolean),
+        "access" => ("Who may download them.", Shape::Text),
+        _ => UNDESCRIBED,
+    })
+}
+
+fn report_shape(kind: &str) -> (&'static str, Shape) {
+    match kind {
+        "coverage_report" => (
+            "Which lines the tests reach.",
+            Shape::map(COVERAGE_KEYS, |key| match key {
+                "coverage_format" => ("Format of the file.", Shape::words(FORMATS)),
+                "path" => ("The file.", Shape::Text),
+                _ => UNDESCRIBED,
+            }),
+        ),
+        "dotenv" => ("A file of `KEY=value` lines: variables for later jobs.", Shape::one_or_list(Shape::Text)),
+        "junit" => ("Test results in JUnit's XML.", Shape::one_or_list(Shape::Text)),
+        _ => ("A report in the format that its name says.", Shape::one_or_list(Shape::Text)),
+    }
 }

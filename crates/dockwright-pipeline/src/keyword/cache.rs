@@ -1,6 +1,11 @@
 //! `cache`: files that jobs of several pipelines share.
 
-use super::{Reader, artifacts::KEEP_WHEN, present};
+use super::{
+    Reader,
+    artifacts::KEEP_WHEN,
+    present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::{Cache, CacheKey},
@@ -9,6 +14,8 @@ use crate::{
 };
 
 const KEYS: &[&str] = &["key", "untracked", "paths", "when", "policy", "unprotect", "fallback_keys"];
+const KEY_KEYS: &[&str] = &["files", "files_commits", "prefix"];
+const POLICIES: &[(&str, &str)] = &[("pull-push", "pull-push"), ("push", "push"), ("pull", "pull")];
 const MAX_CACHES: usize = 4;
 const MAX_FALLBACK_KEYS: usize = 5;
 const MAX_KEY_FILES: usize = 2;
@@ -54,7 +61,6 @@ fn one(reader: &mut Reader<'_>, at: &str, map: &Map) -> Cache {
 }
 
 fn policy(reader: &mut Reader<'_>, at: &str, map: &Map) -> String {
-    const POLICIES: &[(&str, &str)] = &[("pull-push", "pull-push"), ("push", "push"), ("pull", "pull")];
     let Some(entry) = present(map, "policy") else { return "pull-push".to_owned() };
     match entry.value.as_text().filter(|text| text.contains('$')) {
         Some(variable) => variable.to_owned(),
@@ -71,7 +77,7 @@ fn key(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<CacheKey> {
         check_text(reader, at, &text, node.span);
         return Some(CacheKey::Text(text));
     };
-    reader.unknown_keys(at, map, &["files", "files_commits", "prefix"]);
+    reader.unknown_keys(at, map, KEY_KEYS);
     let prefix = present(map, "prefix").and_then(|entry| reader.text(&format!("{at}:prefix"), &entry.value));
     match (present(map, "files"), present(map, "files_commits")) {
         (Some(entry), None) => Some(CacheKey::Files { files: files(reader, &format!("{at}:files"), &entry.value)?, prefix }),
@@ -102,4 +108,29 @@ fn files(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Vec<String>> 
         reader.report(Diagnostic::error("cache-key", message).at(node.span));
     }
     Some(files)
+}
+
+/// Describes `cache`.
+pub(super) fn shape() -> Shape {
+    Shape::one_or_list(Shape::map(KEYS, |key| match key {
+        "key" => {
+            ("Name of the cache: jobs with the same key share it.", Shape::Either(vec![Shape::Scalar, Shape::map(KEY_KEYS, key_shape)]))
+        }
+        "untracked" => ("Keeps all files that Git does not track.", Shape::Boolean),
+        "paths" => ("Files and directories to keep, relative to the project.", Shape::list(Shape::Text)),
+        "when" => ("After which results of the job it is saved.", Shape::words(KEEP_WHEN)),
+        "policy" => ("Whether the job fetches the cache, saves it, or both.", Shape::Either(vec![Shape::words(POLICIES), Shape::Text])),
+        "unprotect" => ("Shares the cache between protected and other branches.", Shape::Boolean),
+        "fallback_keys" => ("Keys that are tried in turn when there is no cache of `key`.", Shape::list(Shape::Text)),
+        _ => UNDESCRIBED,
+    }))
+}
+
+fn key_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "files" => ("Files whose content makes the key.", Shape::list(Shape::Text)),
+        "files_commits" => ("Files whose last commits make the key.", Shape::list(Shape::Text)),
+        "prefix" => ("Text before the key that the files make.", Shape::Text),
+        _ => UNDESCRIBED,
+    }
 }

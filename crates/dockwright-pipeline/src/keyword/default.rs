@@ -1,6 +1,11 @@
 //! `default`: what jobs take over, key by key and whole, when they do not say it themselves.
 
-use super::{Reader, artifacts, cache, duration, image, present, retry, script, server_side};
+use super::{
+    Reader, artifacts, cache, duration, image,
+    inherit::{self, Inheritance},
+    job, present, retry, root, script, server_side,
+    shape::Shape,
+};
 use crate::{
     pipeline::{Artifacts, Cache, Image, Retry},
     yaml::{Map, Node},
@@ -69,4 +74,33 @@ pub(super) fn read_shared(reader: &mut Reader<'_>, prefix: &str, map: &Map) -> S
         tags: key!("tags", Reader::texts),
         interruptible: key!("interruptible", Reader::boolean),
     }
+}
+
+/// Describes `default`: its keys are keys of jobs.
+pub(super) fn shape() -> Shape {
+    Shape::map(KEYS, job::key_shape)
+}
+
+/// Returns an entry with what it takes over from `default` and from the root; hidden entries take nothing over.
+pub(crate) fn effective(configuration: &Map, name: &str) -> Option<Map> {
+    let mut entry = configuration.get(name)?.value.as_map()?.clone();
+    // Its parents are merged into it.
+    entry.shift_remove("extends");
+    if name.starts_with('.') || present(&entry, "trigger").is_some() {
+        return Some(entry);
+    }
+    // What is wrong with it is reported by who checks it.
+    let mut reported = Vec::new();
+    let inheritance = present(&entry, "inherit")
+        .map_or_else(Inheritance::default, |written| inherit::read(&mut Reader::new(&mut reported), "inherit", &written.value));
+    let written = present(configuration, "default").and_then(|defaults| defaults.value.as_map());
+    // `timeout` is without an effect there.
+    for key in KEYS.iter().filter(|key| **key != "timeout" && inheritance.default.includes(key)) {
+        let global = || root::GLOBAL_DEFAULTS.contains(key).then(|| present(configuration, key)).flatten();
+        let default = written.and_then(|defaults| present(defaults, key)).or_else(global);
+        if let Some(default) = default.filter(|_| present(&entry, key).is_none()) {
+            entry.insert((*key).to_owned(), default.clone());
+        }
+    }
+    Some(entry)
 }

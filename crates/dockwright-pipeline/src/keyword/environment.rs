@@ -1,6 +1,11 @@
 //! `environment`: where a job deploys to.
 
-use super::{Reader, duration, job::Jobs, present};
+use super::{
+    Reader, duration,
+    job::Jobs,
+    present,
+    shape::{Name, Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::Environment,
@@ -95,4 +100,19 @@ pub(super) fn check_on_stop(jobs: &Jobs, reader: &mut Reader<'_>) {
         }
         reader.report(problem.help_if(did_you_mean(name, jobs.keys().map(String::as_str)).filter(|_| other.is_none())));
     }
+}
+
+/// Describes `environment`.
+pub(super) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "name" => ("Name of the environment; variables are allowed.", Shape::Text),
+        "url" => ("Where the environment can be visited.", Shape::Text),
+        "action" => ("What the job does to the environment.", Shape::words(ACTIONS)),
+        "on_stop" => ("The job that stops the environment.", Shape::Name(Name::Job)),
+        "auto_stop_in" => ("When the environment is stopped by itself, such as `1 day`.", Shape::Text),
+        "deployment_tier" => ("What kind of environment it is, such as `staging`.", Shape::Text),
+        "kubernetes" => ("The cluster that GitLab shows for it.", Shape::Any),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::Text, keys])
 }

@@ -1,6 +1,10 @@
 //! `image` and `services`: a name, or a mapping with details.
 
-use super::{Reader, present, variables};
+use super::{
+    Reader, present,
+    shape::{Shape, UNDESCRIBED},
+    variables,
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::Image,
@@ -9,6 +13,7 @@ use crate::{
 
 const IMAGE_KEYS: &[&str] = &["name", "entrypoint", "docker", "kubernetes", "pull_policy"];
 const SERVICE_KEYS: &[&str] = &["name", "alias", "entrypoint", "command", "variables", "docker", "kubernetes", "pull_policy"];
+const DOCKER_KEYS: &[&str] = &["platform", "user"];
 const PULL_POLICIES: &[(&str, &str)] = &[("always", "always"), ("never", "never"), ("if-not-present", "if-not-present")];
 
 /// Reads `image`.
@@ -78,7 +83,7 @@ fn pull_policy(reader: &mut Reader<'_>, at: &str, node: &Node) -> Vec<String> {
 
 fn docker(reader: &mut Reader<'_>, at: &str, node: &Node, image: &mut Image) {
     let Some(map) = reader.map(at, node) else { return };
-    reader.unknown_keys(at, map, &["platform", "user"]);
+    reader.unknown_keys(at, map, DOCKER_KEYS);
     image.platform = present(map, "platform").and_then(|entry| reader.text(&format!("{at}:platform"), &entry.value));
     // A numeric user is accepted by the server as well.
     image.user = present(map, "user").and_then(|entry| {
@@ -88,4 +93,35 @@ fn docker(reader: &mut Reader<'_>, at: &str, node: &Node, image: &mut Image) {
         }
         text
     });
+}
+
+/// Describes `image`.
+pub(super) fn shape() -> Shape {
+    Shape::Either(vec![Shape::Text, Shape::map(IMAGE_KEYS, key_shape)])
+}
+
+/// Describes `services`.
+pub(super) fn services_shape() -> Shape {
+    Shape::list(Shape::Either(vec![Shape::Text, Shape::map(SERVICE_KEYS, key_shape)]))
+}
+
+fn key_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "name" => ("The image, as `docker pull` takes it.", Shape::Text),
+        "alias" => ("Names under which jobs reach the service.", Shape::Text),
+        "entrypoint" => ("What the container starts instead of the image's entry point.", Shape::list(Shape::Text)),
+        "command" => ("Arguments of the entry point.", Shape::nested(Shape::Text)),
+        "variables" => ("Variables of this service only.", variables::job_shape()),
+        "docker" => (
+            "Options of the docker executor.",
+            Shape::map(DOCKER_KEYS, |key| match key {
+                "platform" => ("Platform of the image, such as `linux/arm64`.", Shape::Text),
+                "user" => ("User of the container's processes.", Shape::Scalar),
+                _ => UNDESCRIBED,
+            }),
+        ),
+        "kubernetes" => ("Options of the Kubernetes executor.", Shape::Any),
+        "pull_policy" => ("When the image is pulled.", Shape::one_or_list(Shape::words(PULL_POLICIES))),
+        _ => UNDESCRIBED,
+    }
 }

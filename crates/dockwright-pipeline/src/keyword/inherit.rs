@@ -1,7 +1,12 @@
 //! `inherit`: which defaults and root variables reach a job.
 
-use super::{Reader, default, present};
+use super::{
+    Reader, default, present,
+    shape::{Name, Shape, UNDESCRIBED},
+};
 use crate::yaml::{Node, Value};
+
+const KEYS: &[&str] = &["default", "variables"];
 
 /// What a job takes over.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,7 +37,7 @@ pub(super) struct Inheritance {
 /// Reads `inherit`.
 pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Inheritance {
     let Some(map) = reader.map(at, node) else { return Inheritance::default() };
-    reader.unknown_keys(at, map, &["default", "variables"]);
+    reader.unknown_keys(at, map, KEYS);
     let default = present(map, "default").map(|entry| one(reader, &format!("{at}:default"), &entry.value, Some(default::KEYS)));
     let variables = present(map, "variables").map(|entry| one(reader, &format!("{at}:variables"), &entry.value, None));
     Inheritance { default: default.unwrap_or_default(), variables: variables.unwrap_or_default() }
@@ -56,4 +61,14 @@ fn one(reader: &mut Reader<'_>, at: &str, node: &Node, known: Option<&[&str]>) -
             Inherit::All
         }
     }
+}
+
+/// Describes `inherit`.
+pub(super) fn shape() -> Shape {
+    let some = |names: Shape| Shape::Either(vec![Shape::Boolean, Shape::list(names)]);
+    Shape::map(KEYS, |key| match key {
+        "default" => ("Which keywords of `default` the job takes over.", some(Shape::Words(default::KEYS.to_vec()))),
+        "variables" => ("Which variables of the root the job takes over.", some(Shape::Name(Name::Variable))),
+        _ => UNDESCRIBED,
+    })
 }

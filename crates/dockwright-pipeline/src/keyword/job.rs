@@ -14,7 +14,9 @@ use super::{
     parallel::{self, Parallel},
     present, release,
     rules::{self, Rule},
-    run, script, server_side, start_in, trigger, unsupported,
+    run, script, server_side,
+    shape::{Name, Shape, UNDESCRIBED},
+    start_in, trigger, unsupported,
     variables::{self, Variables},
 };
 use crate::{
@@ -68,6 +70,14 @@ const KEYS: &[&str] = &[
     "inherit",
     "inputs",
     "trigger",
+];
+
+const WHEN: &[(&str, When)] = &[
+    ("on_success", When::OnSuccess),
+    ("on_failure", When::OnFailure),
+    ("always", When::Always),
+    ("manual", When::Manual),
+    ("delayed", When::Delayed),
 ];
 
 /// A job before rules decide about it.
@@ -293,13 +303,6 @@ fn inherited_variables(root: &Variables, inheritance: &Inheritance, own: &Variab
 }
 
 fn when(reader: &mut Reader<'_>, at: &str, map: &Map) -> Option<When> {
-    const WHEN: &[(&str, When)] = &[
-        ("on_success", When::OnSuccess),
-        ("on_failure", When::OnFailure),
-        ("always", When::Always),
-        ("manual", When::Manual),
-        ("delayed", When::Delayed),
-    ];
     reader.one_of(&format!("{at} when"), &present(map, "when")?.value, WHEN)
 }
 
@@ -327,3 +330,61 @@ fn check_tags(reader: &mut Reader<'_>, at: &str, map: &Map) {
 
 /// Jobs by name, in the order of the configuration.
 pub(crate) type Jobs = IndexMap<String, JobConfig>;
+
+/// Describes a job.
+pub(super) fn shape() -> Shape {
+    Shape::map(KEYS, key_shape)
+}
+
+/// Describes a key of a job.
+pub(super) fn key_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "script" => ("Commands of the job. The job fails with the first that does.", script::shape()),
+        "before_script" => ("Commands before `script`, in the same shell.", script::shape()),
+        "after_script" => {
+            ("Commands after `script` in a shell of their own, also when it failed. They cannot fail the job.", script::shape())
+        }
+        "hooks" => ("Commands at other points of the job.", script::hooks_shape()),
+        "run" => ("Steps instead of a script.", run::shape()),
+        "stage" => ("The stage of the job; without it, `test`.", Shape::Name(Name::Stage)),
+        "extends" => (
+            "Entries that the job takes over: mappings are merged key by key, anything else is replaced.",
+            Shape::one_or_list(Shape::Name(Name::Entry)),
+        ),
+        "image" => ("The image of the container that the job runs in.", super::image::shape()),
+        "services" => ("Containers beside the job, such as a database.", super::image::services_shape()),
+        "variables" => ("Variables of the job; they win over those of the root.", variables::job_shape()),
+        "rules" => ("Whether and how the job is part of the pipeline: the first rule that matches decides.", rules::job_shape()),
+        "only" => ("Pipelines that the job is part of. `rules` say the same and more.", only::shape()),
+        "except" => ("Pipelines that the job is not part of. `rules` say the same and more.", only::shape()),
+        "when" => ("When the job starts.", Shape::words(WHEN)),
+        "allow_failure" => ("Whether the pipeline goes on when the job fails.", allow_failure::shape()),
+        "manual_confirmation" => ("What people are asked before they start the manual job.", Shape::Text),
+        "start_in" => ("How long a delayed job waits, such as `30 minutes`.", Shape::Text),
+        "needs" => ("Jobs that this one waits for, instead of all of the earlier stages.", needs::shape()),
+        "dependencies" => {
+            ("Jobs whose artifacts are downloaded, instead of all of the earlier stages.", Shape::list(Shape::Name(Name::Job)))
+        }
+        "artifacts" => ("Files that the job leaves for later jobs and for people.", super::artifacts::shape()),
+        "cache" => ("Files that are kept for the next pipelines, to save time.", super::cache::shape()),
+        "tags" => ("Tags that a runner must have to take the job.", Shape::list(Shape::Text)),
+        "parallel" => ("Makes several jobs of this one.", parallel::shape()),
+        "retry" => ("How often, and after which failures, the job runs again.", super::retry::shape()),
+        "timeout" => ("How long the job may take, such as `1h 30m`.", Shape::Text),
+        "interruptible" => ("Whether a newer pipeline may cancel the job.", Shape::Boolean),
+        "resource_group" => ("Jobs of the same group never run at the same time.", Shape::Text),
+        "environment" => ("Where the job deploys to.", environment::shape()),
+        "coverage" => ("A pattern between slashes that finds the coverage in the job's output.", Shape::Text),
+        "release" => ("The release that GitLab makes after the job.", super::release::shape()),
+        "id_tokens" => ("Signed tokens by which the job logs in elsewhere.", server_side::id_tokens_shape()),
+        "secrets" => ("Secrets that are fetched from a vault.", server_side::secrets_shape()),
+        "identity" => ("A cloud identity for the job.", server_side::identity_shape()),
+        "dast_configuration" => ("Profiles of a security scan.", server_side::dast_shape()),
+        "pages" => ("Serves a directory as a web site.", pages::shape()),
+        "publish" => ("The directory of the web site; write `pages: {publish: …}` instead.", Shape::Text),
+        "inherit" => ("What the job takes over from `default` and the root's variables.", inherit::shape()),
+        "inputs" => ("Inputs of the job.", Shape::Any),
+        "trigger" => ("Starts another pipeline instead of a script.", trigger::shape()),
+        _ => UNDESCRIBED,
+    }
+}

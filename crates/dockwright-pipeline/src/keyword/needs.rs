@@ -1,12 +1,19 @@
 //! `needs`: the jobs that a job waits for, instead of all earlier stages, and jobs elsewhere whose artifacts it gets.
 
-use super::{Reader, parallel, present, server_side::required};
+use super::{
+    Reader, parallel, present,
+    server_side::required,
+    shape::{Name, Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::{Need, OtherNeed},
     yaml::{Map, Node, Value},
 };
 
+const KEYS: &[&str] = &["job", "artifacts", "optional", "parallel"];
+const PIPELINE_KEYS: &[&str] = &["pipeline", "job", "artifacts"];
+const PROJECT_KEYS: &[&str] = &["project", "ref", "job", "artifacts"];
 /// Most needs of jobs of other pipelines, and most of other projects.
 const MAX_OF_OTHERS: usize = 5;
 
@@ -70,7 +77,7 @@ fn of_pipeline(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Opt
         reader.report(Diagnostic::error("unsupported-keyword", message).at(node.span).help("add `job` to get its artifacts"));
         return None;
     }
-    reader.unknown_keys(at, map, &["pipeline", "job", "artifacts"]);
+    reader.unknown_keys(at, map, PIPELINE_KEYS);
     required(reader, at, node, map, &["job"]);
     let artifacts = artifacts(reader, at, map);
     let pipeline = reader.text(&format!("{at}:pipeline"), &present(map, "pipeline")?.value)?;
@@ -78,7 +85,7 @@ fn of_pipeline(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Opt
 }
 
 fn of_project(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<OtherNeed> {
-    reader.unknown_keys(at, map, &["project", "ref", "job", "artifacts"]);
+    reader.unknown_keys(at, map, PROJECT_KEYS);
     required(reader, at, node, map, &["ref", "job"]);
     let artifacts = artifacts(reader, at, map);
     let mut text = |key: &str| present(map, key).and_then(|entry| reader.text(&format!("{at}:{key}"), &entry.value));
@@ -97,7 +104,7 @@ fn artifacts(reader: &mut Reader<'_>, at: &str, map: &Map) -> bool {
 }
 
 fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<Vec<Need>> {
-    reader.unknown_keys(at, map, &["job", "artifacts", "optional", "parallel"]);
+    reader.unknown_keys(at, map, KEYS);
     let Some(job) = present(map, "job") else {
         reader.report(Diagnostic::error("needs-job", format!("{at} job can't be blank")).at(node.span).help("add `job: NAME`"));
         return None;
@@ -121,4 +128,28 @@ fn of_matrix(reader: &mut Reader<'_>, at: &str, node: &Node, need: &Need) -> Opt
     };
     let combinations = parallel::read_matrix(reader, &format!("{at}:matrix"), &matrix.value)?;
     Some(combinations.iter().map(|values| Need { job: parallel::matrix_name(&need.job, values), ..need.clone() }).collect())
+}
+
+/// Describes `needs`.
+pub(super) fn shape() -> Shape {
+    let own = Shape::map(KEYS, |key| match key {
+        "job" => ("The job that is waited for.", Shape::Name(Name::Job)),
+        "artifacts" => ("Whether its artifacts are downloaded.", Shape::Boolean),
+        "optional" => ("Whether the job may be missing from the pipeline.", Shape::Boolean),
+        "parallel" => ("Which of the jobs that `parallel:matrix` makes.", parallel::shape()),
+        _ => UNDESCRIBED,
+    });
+    let (of_pipeline, of_project) = (Shape::map(PIPELINE_KEYS, other_shape), Shape::map(PROJECT_KEYS, other_shape));
+    Shape::one_or_list(Shape::Either(vec![Shape::Name(Name::Job), own, of_pipeline, of_project]))
+}
+
+fn other_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "pipeline" => ("Another pipeline whose artifacts are used.", Shape::Text),
+        "project" => ("Another project whose artifacts are used.", Shape::Text),
+        "ref" => ("The branch or tag of that project.", Shape::Text),
+        "job" => ("The job there whose artifacts are used.", Shape::Text),
+        "artifacts" => ("Whether its artifacts are downloaded.", Shape::Boolean),
+        _ => UNDESCRIBED,
+    }
 }

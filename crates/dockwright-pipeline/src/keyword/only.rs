@@ -6,6 +6,7 @@
 use super::{
     Reader, present,
     rules::{self, Scope, changes, changes::Changes},
+    shape::{Shape, UNDESCRIBED},
 };
 use crate::{
     diagnostic::Diagnostic,
@@ -13,6 +14,9 @@ use crate::{
     source::Span,
     yaml::{Node, Value},
 };
+
+const KEYS: &[&str] = &["refs", "variables", "changes", "kubernetes"];
+const KUBERNETES: &[(&str, ())] = &[("active", ())];
 
 /// One of both keywords.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -51,7 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Pol
     match &node.value {
         Value::List(_) => policy.refs = Some(refs(reader, at, node)?),
         Value::Map(map) => {
-            reader.unknown_keys(at, map, &["refs", "variables", "changes", "kubernetes"]);
+            reader.unknown_keys(at, map, KEYS);
             if let Some(entry) = present(map, "refs") {
                 policy.refs = Some(refs(reader, &format!("{at}:refs"), &entry.value)?);
             }
@@ -62,7 +66,7 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Pol
                 policy.changes = changes::read(reader, &format!("{at}:changes"), &entry.value);
             }
             if let Some(entry) = present(map, "kubernetes") {
-                reader.one_of(&format!("{at} kubernetes"), &entry.value, &[("active", ())])?;
+                reader.one_of(&format!("{at} kubernetes"), &entry.value, KUBERNETES)?;
                 let message = format!("{at}: there is no Kubernetes cluster here");
                 reader.report(Diagnostic::warning("not-done-locally", message).at(entry.key).help("the clause does not hold"));
                 policy.needs_kubernetes = true;
@@ -178,4 +182,16 @@ impl Reference {
             Name::Pattern(pattern) => has_ref && pattern.is_match(event.name),
         }
     }
+}
+
+/// Describes `only` and `except`.
+pub(super) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "refs" => ("Branches, tags, `/patterns/` or sources of pipelines, such as `merge_requests`.", Shape::list(Shape::Text)),
+        "variables" => ("Expressions of which one must be true.", Shape::list(Shape::Text)),
+        "changes" => ("Paths of which one must have changed.", changes::shape()),
+        "kubernetes" => ("Asks for a cluster.", Shape::words(KUBERNETES)),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::list(Shape::Text), keys])
 }

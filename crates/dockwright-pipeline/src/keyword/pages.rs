@@ -1,12 +1,16 @@
 //! `pages` and `publish`: a directory that GitLab serves as a web site. Here it is kept as an artifact.
 
-use super::{Reader, duration, present};
+use super::{
+    Reader, duration, present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::Artifacts,
     yaml::{Map, Value},
 };
 
+const KEYS: &[&str] = &["publish", "path_prefix", "expire_in"];
 const DEFAULT_DIRECTORY: &str = "public";
 
 /// Reads both keywords, and adds the directory to a page job's artifacts. A job named `pages` is one, unless it says `pages: false`.
@@ -18,7 +22,7 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, name: &str, map: &Map, art
         Some(Value::Bool(is_page)) => *is_page,
         Some(Value::Map(pages)) => {
             let at = format!("{at}:pages");
-            reader.unknown_keys(&at, pages, &["publish", "path_prefix", "expire_in"]);
+            reader.unknown_keys(&at, pages, KEYS);
             directory = present(pages, "publish").and_then(|entry| reader.text(&format!("{at}:publish"), &entry.value));
             if let Some(entry) = present(pages, "path_prefix") {
                 reader.text(&format!("{at}:path_prefix"), &entry.value);
@@ -53,4 +57,15 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, name: &str, map: &Map, art
             artifacts.paths.push(directory);
         }
     }
+}
+
+/// Describes `pages`.
+pub(super) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "publish" => ("The directory that is served.", Shape::Text),
+        "path_prefix" => ("Path below which this version of the site is served.", Shape::Text),
+        "expire_in" => ("When this version is removed, such as `1 week`, or `never`.", Shape::Text),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::Boolean, keys])
 }

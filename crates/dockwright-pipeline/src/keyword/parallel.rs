@@ -10,6 +10,7 @@ use super::{
     Reader,
     job::{JobConfig, Jobs},
     present,
+    shape::{Shape, UNDESCRIBED},
 };
 use crate::{
     diagnostic::Diagnostic,
@@ -18,6 +19,7 @@ use crate::{
     yaml::{Map, Node, Value},
 };
 
+const KEYS: &[&str] = &["matrix"];
 /// Most jobs that one entry makes.
 const MAX_JOBS: usize = 200;
 
@@ -37,7 +39,7 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Par
     match &node.value {
         Value::Integer(number) => read_number(reader, at, node.span, *number),
         Value::Map(map) => {
-            reader.unknown_keys(at, map, &["matrix"]);
+            reader.unknown_keys(at, map, KEYS);
             let Some(matrix) = present(map, "matrix") else {
                 reader.report(Diagnostic::error("parallel", format!("{at} config missing required keys: matrix")).at(node.span));
                 return None;
@@ -224,4 +226,15 @@ fn with_matrix_values(text: &str, matrix: &Combination) -> Result<String, String
         rest = behind;
     }
     Ok(output + rest)
+}
+
+/// Describes `parallel`.
+pub(super) fn shape() -> Shape {
+    let matrix = Shape::map(KEYS, |key| match key {
+        "matrix" => {
+            ("Makes a job for each combination of these variables' values.", Shape::list(Shape::named(Shape::one_or_list(Shape::Scalar))))
+        }
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::Integer(1, MAX_JOBS as i64), matrix])
 }

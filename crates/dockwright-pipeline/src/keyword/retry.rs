@@ -1,12 +1,16 @@
 //! `retry`: how often, and after which failures, a job runs again.
 
-use super::{Reader, allow_failure, present};
+use super::{
+    Reader, allow_failure, present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::Retry,
     yaml::{Map, Node, Value},
 };
 
+const KEYS: &[&str] = &["max", "when", "exit_codes"];
 const MAX_RETRIES: i64 = 2;
 
 const REASONS: &[&str] = &[
@@ -61,7 +65,7 @@ fn max(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<u8> {
 }
 
 fn mapping(reader: &mut Reader<'_>, at: &str, map: &Map) -> Retry {
-    reader.unknown_keys(at, map, &["max", "when", "exit_codes"]);
+    reader.unknown_keys(at, map, KEYS);
     let exit_codes = present(map, "exit_codes")
         .and_then(|entry| allow_failure::exit_codes(reader, &format!("{at}:exit_codes"), &entry.value))
         .unwrap_or_default();
@@ -86,4 +90,16 @@ fn reasons(reader: &mut Reader<'_>, at: &str, node: &Node) -> Vec<String> {
         reasons.push("job_execution_timeout".to_owned());
     }
     reasons
+}
+
+/// Describes `retry`.
+pub(super) fn shape() -> Shape {
+    let max = Shape::Integer(0, MAX_RETRIES);
+    let keys = Shape::map(KEYS, |key| match key {
+        "max" => ("How often the job runs again.", Shape::Integer(0, MAX_RETRIES)),
+        "when" => ("After which failures.", Shape::one_or_list(Shape::Words(REASONS.to_vec()))),
+        "exit_codes" => ("After which exit codes of the script.", allow_failure::exit_codes_shape()),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![max, keys])
 }

@@ -6,10 +6,12 @@ use super::{
     environment,
     job::{self, Inherited, Jobs},
     parallel, present,
+    shape::{Keys, Shape, UNDESCRIBED},
     variables::{self, Variables},
     workflow::{self, Workflow},
 };
 use crate::{
+    compose,
     config::Config,
     diagnostic::Diagnostic,
     yaml::{Entry, Map, Node},
@@ -20,7 +22,7 @@ pub(super) const KEYWORDS: &[&str] =
     &["default", "include", "before_script", "image", "services", "after_script", "variables", "stages", "cache", "workflow", "spec"];
 
 /// Keywords that may stand at the root instead of in `default`.
-const GLOBAL_DEFAULTS: &[&str] = &["image", "services", "cache", "before_script", "after_script"];
+pub(super) const GLOBAL_DEFAULTS: &[&str] = &["image", "services", "cache", "before_script", "after_script"];
 
 const MAX_STAGE_CHARS: usize = 255;
 
@@ -117,5 +119,24 @@ fn check_hidden(reader: &mut Reader<'_>, name: &str, entry: &Entry) {
     if entry.value.is_null() {
         let message = format!("jobs:{name} config can't be blank");
         reader.report(Diagnostic::error("hidden-blank", message).at(entry.key).help("remove it, or give it a value"));
+    }
+}
+
+/// Describes a configuration.
+pub(super) fn shape() -> Shape {
+    let Shape::Map(Keys { known, .. }) = Shape::map(KEYWORDS, key_shape) else { unreachable!("a mapping was made") };
+    Shape::Map(Keys { known, other: Some(Box::new(job::shape())) })
+}
+
+fn key_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "default" => ("Keywords that jobs take over when they do not have them themselves.", default::shape()),
+        "include" => ("Other files; what they say is merged below this one.", compose::include_shape()),
+        "variables" => ("Variables of all jobs.", variables::root_shape()),
+        "stages" => ("The stages in their order.", Shape::nested(Shape::Text)),
+        "workflow" => ("Whether there is a pipeline, and what it is like.", workflow::shape()),
+        "spec" => ("Header of the file: its inputs. A line `---` ends it.", compose::spec_shape()),
+        _ if GLOBAL_DEFAULTS.contains(&key) => job::key_shape(key),
+        _ => UNDESCRIBED,
     }
 }

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{Reader, allow_failure, needs, present, start_in, variables};
+use super::{
+    Reader, allow_failure, needs, present,
+    shape::{Shape, UNDESCRIBED},
+    start_in, variables, workflow,
+};
 use crate::{
     diagnostic::Diagnostic,
     expression::{self, Expression, Pattern},
@@ -270,4 +274,36 @@ fn regexp(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<String> {
         return None;
     }
     Some(text)
+}
+
+/// Describes `rules` of a job.
+pub(super) fn job_shape() -> Shape {
+    shape(JOB_KEYS, JOB_WHEN)
+}
+
+/// Describes `workflow:rules`.
+pub(super) fn workflow_shape() -> Shape {
+    shape(WORKFLOW_KEYS, WORKFLOW_WHEN)
+}
+
+/// Describes `include:rules`.
+pub(crate) fn include_shape() -> Shape {
+    shape(INCLUDE_KEYS, WORKFLOW_WHEN)
+}
+
+fn shape(keys: &[&'static str], whens: &[(&'static str, RuleWhen)]) -> Shape {
+    let rule = Shape::map(keys, |key| match key {
+        "if" => ("An expression that must be true, such as `$CI_COMMIT_BRANCH == \"main\"`.", Shape::Text),
+        "changes" => ("Paths of which one must have changed.", changes::shape()),
+        "exists" => ("Files of which one must exist.", exists::shape()),
+        "when" => ("What becomes of it when this rule decides.", Shape::words(whens)),
+        "start_in" => ("How long a delayed job waits, such as `30 minutes`.", Shape::Text),
+        "allow_failure" => ("Whether the pipeline goes on when the job fails.", Shape::Boolean),
+        "variables" => ("Variables that are set when this rule decides.", variables::rule_shape()),
+        "needs" => ("Replaces `needs` of the job when this rule decides.", needs::shape()),
+        "interruptible" => ("Replaces `interruptible` of the job when this rule decides.", Shape::Boolean),
+        "auto_cancel" => ("Replaces `workflow:auto_cancel` when this rule decides.", workflow::auto_cancel_shape()),
+        _ => UNDESCRIBED,
+    });
+    Shape::Nested(Box::new(rule))
 }

@@ -1,6 +1,9 @@
 //! `run`: steps instead of a script. GitLab hands them to a program beside the runner, which is not here.
 
-use super::{Reader, present};
+use super::{
+    Reader, present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     yaml::{Entry, Map, Node, Value},
@@ -8,6 +11,9 @@ use crate::{
 
 /// Ways to say what a step does.
 const KINDS: &[&str] = &["script", "step", "func"];
+
+const SCRIPT_KEYS: &[&str] = &["name", "script", "env"];
+const STEP_KEYS: &[&str] = &["name", "step", "func", "inputs", "env"];
 
 /// Checks the steps of a job, and says that they are not run.
 pub(super) fn check(reader: &mut Reader<'_>, at: &str, entry: &Entry) {
@@ -30,7 +36,7 @@ pub(super) fn check(reader: &mut Reader<'_>, at: &str, entry: &Entry) {
 fn step(reader: &mut Reader<'_>, at: &str, node: &Node) {
     let Some(map) = reader.map(at, node) else { return };
     let kinds: Vec<&str> = KINDS.iter().copied().filter(|kind| present(map, kind).is_some()).collect();
-    let keys: &[&str] = if kinds == ["script"] { &["name", "script", "env"] } else { &["name", "step", "func", "inputs", "env"] };
+    let keys: &[&str] = if kinds == ["script"] { SCRIPT_KEYS } else { STEP_KEYS };
     if kinds.len() == 1 {
         reader.unknown_keys(at, map, keys);
     } else {
@@ -63,5 +69,24 @@ fn check_name(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) {
     if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(is_word) {
         let message = format!("{at}:name can contain only letters, digits and '_', and begins with no digit");
         reader.report(Diagnostic::error("run-step", message).at(entry.value.span));
+    }
+}
+
+/// Describes `run`.
+pub(super) fn shape() -> Shape {
+    let of_script = Shape::map(SCRIPT_KEYS, key_shape);
+    Shape::list(Shape::Either(vec![of_script, Shape::map(STEP_KEYS, key_shape)]))
+}
+
+fn key_shape(key: &str) -> (&'static str, Shape) {
+    let reference = || Shape::Either(vec![Shape::Text, Shape::named(Shape::Any)]);
+    match key {
+        "name" => ("Name of the step: letters, digits and `_`.", Shape::Text),
+        "script" => ("Commands of the step.", Shape::Text),
+        "step" => ("The step that is run.", reference()),
+        "func" => ("The function that is run.", reference()),
+        "inputs" => ("Values of its inputs.", Shape::named(Shape::Any)),
+        "env" => ("Variables of the step.", Shape::named(Shape::Any)),
+        _ => UNDESCRIBED,
     }
 }

@@ -2,12 +2,19 @@
 //!
 //! `id_tokens`, `secrets`, `identity`, `dast_configuration`, `manual_confirmation`.
 
-use super::{Reader, present};
+use super::{
+    Reader, present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     yaml::{Map, Node, Value},
 };
 
+const TOKEN_KEYS: &[&str] = &["aud"];
+const SECRET_KEYS: &[&str] = &["file", "token"];
+const IDENTITIES: &[(&str, ())] = &[("google_cloud", ())];
+const DAST_KEYS: &[&str] = &["site_profile", "scanner_profile"];
 const PROVIDERS: &[&str] = &["vault", "azure_key_vault", "gcp_secret_manager", "aws_secrets_manager", "akeyless", "gitlab_secrets_manager"];
 
 /// Checks the keywords of a job, or of `default`.
@@ -45,7 +52,7 @@ fn id_tokens(reader: &mut Reader<'_>, at: &str, node: &Node) {
     for (name, entry) in map {
         let at = format!("{at}:{name}");
         let Some(token) = reader.map(&at, &entry.value) else { continue };
-        reader.unknown_keys(&at, token, &["aud"]);
+        reader.unknown_keys(&at, token, TOKEN_KEYS);
         required(reader, &at, &entry.value, token, &["aud"]);
         if let Some(aud) = present(token, "aud") {
             reader.text_or_texts(&format!("{at}:aud"), &aud.value);
@@ -58,7 +65,7 @@ fn secrets(reader: &mut Reader<'_>, at: &str, node: &Node) {
     for (name, entry) in map {
         let at = format!("{at}:{name}");
         let Some(secret) = reader.map(&at, &entry.value) else { continue };
-        reader.unknown_keys(&at, secret, &[PROVIDERS, &["file", "token"]].concat());
+        reader.unknown_keys(&at, secret, &[PROVIDERS, SECRET_KEYS].concat());
         if PROVIDERS.iter().filter(|provider| present(secret, provider).is_some()).count() != 1 {
             let message = format!("{at} config must use exactly one of these keys: {}", PROVIDERS.join(", "));
             reader.report(Diagnostic::error("exclusive-keys", message).at(entry.key));
@@ -67,10 +74,41 @@ fn secrets(reader: &mut Reader<'_>, at: &str, node: &Node) {
 }
 
 fn identity(reader: &mut Reader<'_>, at: &str, node: &Node) {
-    reader.one_of(at, node, &[("google_cloud", ())]);
+    reader.one_of(at, node, IDENTITIES);
 }
 
 fn dast(reader: &mut Reader<'_>, at: &str, node: &Node) {
     let Value::Map(map) = &node.value else { return reader.wrong_type(at, node, "a hash") };
-    reader.unknown_keys(at, map, &["site_profile", "scanner_profile"]);
+    reader.unknown_keys(at, map, DAST_KEYS);
+}
+
+/// Describes `id_tokens`.
+pub(super) fn id_tokens_shape() -> Shape {
+    Shape::named(Shape::map(TOKEN_KEYS, |key| match key {
+        "aud" => ("Who the token is for.", Shape::one_or_list(Shape::Text)),
+        _ => UNDESCRIBED,
+    }))
+}
+
+/// Describes `secrets`.
+pub(super) fn secrets_shape() -> Shape {
+    Shape::named(Shape::map(&[PROVIDERS, SECRET_KEYS].concat(), |key| match key {
+        "file" => ("Whether the variable holds the path of a file with the secret.", Shape::Boolean),
+        "token" => ("The ID token that opens the provider.", Shape::Text),
+        _ => ("Where the secret lies, at this provider.", Shape::Any),
+    }))
+}
+
+/// Describes `identity`.
+pub(super) fn identity_shape() -> Shape {
+    Shape::words(IDENTITIES)
+}
+
+/// Describes `dast_configuration`.
+pub(super) fn dast_shape() -> Shape {
+    Shape::map(DAST_KEYS, |key| match key {
+        "site_profile" => ("Profile of the site that is scanned.", Shape::Text),
+        "scanner_profile" => ("Profile of the scanner.", Shape::Text),
+        _ => UNDESCRIBED,
+    })
 }

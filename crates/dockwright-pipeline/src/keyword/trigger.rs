@@ -1,6 +1,9 @@
 //! `trigger`: a job that starts another pipeline instead of a script.
 
-use super::{Reader, present};
+use super::{
+    Reader, present, rules,
+    shape::{Name, Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::{Bridge, ChildInclude, Downstream, Strategy},
@@ -26,6 +29,7 @@ pub(super) const JOB_KEYS: &[&str] = &[
     "interruptible",
 ];
 const KEYS: &[&str] = &["project", "branch", "include", "strategy", "forward", "inputs"];
+const FORWARD_KEYS: &[&str] = &["yaml_variables", "pipeline_variables"];
 const INCLUDE_KINDS: &[&str] = &["local", "project", "remote", "template", "artifact", "component"];
 const INCLUDE_KEYS: &[&str] =
     &["local", "project", "remote", "template", "artifact", "component", "file", "ref", "job", "inputs", "rules", "integrity"];
@@ -86,7 +90,7 @@ fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<
 
 fn forward(reader: &mut Reader<'_>, at: &str, node: &Node) -> (bool, bool) {
     let Some(map) = reader.map(at, node) else { return (true, false) };
-    reader.unknown_keys(at, map, &["yaml_variables", "pipeline_variables"]);
+    reader.unknown_keys(at, map, FORWARD_KEYS);
     let mut boolean = |key: &str, default: bool| {
         present(map, key).and_then(|entry| reader.boolean(&format!("{at}:{key}"), &entry.value)).unwrap_or(default)
     };
@@ -144,4 +148,45 @@ fn include(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<ChildInclud
         }
         _ => Some(ChildInclude::Entry(node_to_json(node))),
     }
+}
+
+/// Describes `trigger`.
+pub(super) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "project" => ("The project whose pipeline is started.", Shape::Text),
+        "branch" => ("The branch of that project.", Shape::Text),
+        "include" => ("The configuration of a child pipeline.", Shape::one_or_list(include_shape())),
+        "strategy" => ("Whether the job waits for the pipeline and takes over its result.", Shape::words(STRATEGIES)),
+        "forward" => ("Which variables the pipeline gets.", Shape::map(FORWARD_KEYS, forward_shape)),
+        "inputs" => ("Values of the inputs of the pipeline.", Shape::named(Shape::Any)),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::Text, keys])
+}
+
+fn forward_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "yaml_variables" => ("Those of this job's configuration.", Shape::Boolean),
+        "pipeline_variables" => ("Those that this pipeline was started with.", Shape::Boolean),
+        _ => UNDESCRIBED,
+    }
+}
+
+fn include_shape() -> Shape {
+    let keys = Shape::map(INCLUDE_KEYS, |key| match key {
+        "local" => ("A file of this repository.", Shape::Name(Name::File)),
+        "artifact" => ("A file that an earlier job makes.", Shape::Text),
+        "job" => ("The job that makes the file.", Shape::Name(Name::Job)),
+        "inputs" => ("Values of the inputs of the file.", Shape::named(Shape::Any)),
+        "project" => ("Path of another project on the same server.", Shape::Text),
+        "file" => ("Files of that project.", Shape::one_or_list(Shape::Text)),
+        "ref" => ("The branch, tag or commit of that project.", Shape::Text),
+        "remote" => ("Address of a file.", Shape::Text),
+        "integrity" => ("Digest that the remote file must have: `sha256-` and Base64.", Shape::Text),
+        "template" => ("A file that comes with GitLab.", Shape::Text),
+        "component" => ("A component: `SERVER/PROJECT/NAME@VERSION`.", Shape::Text),
+        "rules" => ("Whether the file is included: the first rule that matches decides.", rules::include_shape()),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::Name(Name::File), keys])
 }

@@ -2,24 +2,30 @@
 
 use indexmap::IndexMap;
 
-use super::{Reader, present};
+use super::{
+    Reader, present,
+    shape::{Shape, UNDESCRIBED},
+};
 use crate::{
     diagnostic::Diagnostic,
     pipeline::Variable,
     yaml::{Node, Value},
 };
 
+const ROOT_KEYS: &[&str] = &["value", "description", "expand", "options"];
+const JOB_KEYS: &[&str] = &["value", "expand"];
+
 /// Variables by name.
 pub(crate) type Variables = IndexMap<String, Variable>;
 
 /// Reads the root's variables, which may carry a description and options for people who start pipelines by hand.
 pub(super) fn read_root(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Variables> {
-    read(reader, at, node, &["value", "description", "expand", "options"])
+    read(reader, at, node, ROOT_KEYS)
 }
 
 /// Reads a job's or a service's variables.
 pub(super) fn read_job(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Variables> {
-    read(reader, at, node, &["value", "expand"])
+    read(reader, at, node, JOB_KEYS)
 }
 
 /// Reads the variables of a rule: values only.
@@ -77,4 +83,30 @@ fn one(reader: &mut Reader<'_>, at: &str, name: &str, node: &Node, keys: &[&str]
     }
     let expand = present(map, "expand").and_then(|entry| reader.boolean(&format!("{at}:expand"), &entry.value));
     Some(Variable { key: name.to_owned(), value, raw: expand == Some(false) })
+}
+
+/// Describes the root's variables.
+pub(super) fn root_shape() -> Shape {
+    shape(ROOT_KEYS)
+}
+
+/// Describes a job's or a service's variables.
+pub(super) fn job_shape() -> Shape {
+    shape(JOB_KEYS)
+}
+
+/// Describes the variables of a rule.
+pub(super) fn rule_shape() -> Shape {
+    Shape::named(Shape::Scalar)
+}
+
+fn shape(keys: &[&'static str]) -> Shape {
+    let keys = Shape::map(keys, |key| match key {
+        "value" => ("The value.", Shape::Scalar),
+        "description" => ("What people are told who start a pipeline by hand.", Shape::Text),
+        "expand" => ("Whether references to other variables in it are replaced.", Shape::Boolean),
+        "options" => ("The values that may be chosen.", Shape::list(Shape::Text)),
+        _ => UNDESCRIBED,
+    });
+    Shape::named(Shape::Either(vec![Shape::Scalar, keys]))
 }

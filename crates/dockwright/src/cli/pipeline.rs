@@ -68,6 +68,9 @@ pub(crate) struct ListArgs {
     /// Print stages, jobs and what they need as a picture: `dockwright list --svg > pipeline.svg`
     #[arg(long, help_heading = "Output", group = "form")]
     pub(crate) svg: bool,
+    /// Print the names of all jobs, in the pipeline or not, and look for nothing elsewhere: for completion scripts
+    #[arg(long, hide = true, group = "form")]
+    pub(crate) names: bool,
 }
 
 /// Check .gitlab-ci.yml and point at what is wrong
@@ -77,7 +80,8 @@ pub(crate) struct ListArgs {
 #[command(after_help = "Examples:\n  \
     dockwright lint                                               For people\n  \
     dockwright lint --format code-quality > gl-code-quality.json  As `artifacts:reports:codequality` of GitLab\n  \
-    dockwright lint --format sarif > dockwright.sarif             For code scanning and editors")]
+    dockwright lint --format sarif > dockwright.sarif             For code scanning and editors\n  \
+    dockwright lint --schema > gitlab-ci.schema.json              A JSON schema, for editors without `dockwright lsp`")]
 pub(crate) struct LintArgs {
     #[command(flatten)]
     pub(crate) project: ProjectArgs,
@@ -87,6 +91,9 @@ pub(crate) struct LintArgs {
     /// Print the problems as one JSON document: the same as `--format json`
     #[arg(long, help_heading = "Output", conflicts_with = "format")]
     pub(crate) json: bool,
+    /// Check nothing; print a JSON schema of the language, from which editors take hints and completion
+    #[arg(long, help_heading = "Output", conflicts_with_all = ["format", "json"])]
+    pub(crate) schema: bool,
 }
 
 /// What `lint` prints.
@@ -101,6 +108,23 @@ pub(crate) enum LintFormat {
     Sarif,
     /// GitLab's code quality report
     CodeQuality,
+}
+
+/// Help an editor with .gitlab-ci.yml: problems, completion, explanations, definitions
+///
+/// Speaks the Language Server Protocol over standard input and output. Problems are those of `dockwright lint` for the text in the editor,
+/// saved or not. docs/guide/editors.md says how editors are set up.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LspArgs {
+    /// The pipeline's configuration file, relative to the project's root
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Use only what .gitlab-ci.lock names of other projects and addresses, and fetch nothing
+    #[arg(long)]
+    pub(crate) frozen: bool,
+    /// Speak over standard input and output; some editors add this, and there is no other way
+    #[arg(long)]
+    pub(crate) stdio: bool,
 }
 
 /// Show the configuration as one document, with everything that it includes

@@ -15,6 +15,10 @@ use crate::{
 };
 
 pub(super) fn run(arguments: &LintArgs, settings: &GlobalSettings, streams: Streams) -> Result<ExitCode, CommandError> {
+    if arguments.schema {
+        streams.json(&dockwright_pipeline::json_schema());
+        return Ok(ExitCode::Success);
+    }
     let project = ProjectSettings::decide(&arguments.project, &settings.file.run)?;
     let checkout = Checkout::temporary()?;
     let loaded = LoadedPipeline::load(&project, settings, None, checkout.path())?;

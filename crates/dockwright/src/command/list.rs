@@ -3,6 +3,7 @@
 mod graph;
 mod svg;
 
+use dockwright_coordinator::LockMode;
 use dockwright_pipeline::{AllowFailure, Downstream, Job};
 use serde::Serialize;
 
@@ -33,8 +34,15 @@ struct Line<'pipeline> {
 }
 
 pub(super) fn run(arguments: &ListArgs, settings: &GlobalSettings, streams: Streams) -> Result<ExitCode, CommandError> {
-    let project = ProjectSettings::decide(&arguments.project, &settings.file.run)?;
+    let mut project = ProjectSettings::decide(&arguments.project, &settings.file.run)?;
     let checkout = Checkout::temporary()?;
+    if arguments.names {
+        project.lock = LockMode::Frozen;
+        let loaded = LoadedPipeline::load(&project, settings, None, checkout.path())?;
+        // While a problem is being mended, the jobs that could be understood are still of use.
+        loaded.config.selectable_names().for_each(|name| streams.data(name));
+        return Ok(ExitCode::Success);
+    }
     let loaded = LoadedPipeline::load(&project, settings, None, checkout.path())?;
     loaded.report_problems()?;
     let lines: Vec<Line<'_>> = loaded.pipeline.jobs.iter().map(line).collect();

@@ -10,7 +10,7 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 use dockwright_runner::config::SKELETON;
 
-use super::runner::Unit;
+use super::{completion, runner::Unit};
 use crate::{
     cli::{Cli, GitlabRunner},
     error::{CommandError, ErrorKind, Explain as _},
@@ -34,9 +34,9 @@ pub(super) fn write(root: &Path) -> Result<ExitCode, CommandError> {
     write_file(&root.join("usr/share/dockwright/config.toml"), SKELETON.as_bytes())?;
     write_man_pages(&root.join("usr/share/man/man1"))?;
     for (shell, directory, prefix, suffix) in COMPLETIONS {
-        for (name, mut command) in [(PROGRAM, Cli::command()), (RUNNER, GitlabRunner::command())] {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command, name, &mut script);
+        let mut of_runner = Vec::new();
+        clap_complete::generate(shell, &mut GitlabRunner::command(), RUNNER, &mut of_runner);
+        for (name, script) in [(PROGRAM, completion::script(shell).into_bytes()), (RUNNER, of_runner)] {
             write_file(&root.join(directory).join(format!("{prefix}{name}{suffix}")), &script)?;
         }
     }

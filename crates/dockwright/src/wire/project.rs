@@ -35,7 +35,7 @@ pub(crate) struct LoadedPipeline {
 }
 
 /// The pipeline's word for it. On GitLab it is an error, because no pipeline is made.
-const EMPTY: &str = "filtered-by-rules";
+pub(crate) const EMPTY: &str = "filtered-by-rules";
 
 impl LoadedPipeline {
     /// Reads and evaluates the configuration. `checkout` is where a repository is made that jobs fetch from.
@@ -45,32 +45,14 @@ impl LoadedPipeline {
         registry: Option<&RegistryFacts>,
         checkout: &Path,
     ) -> Result<Self, CommandError> {
-        let tree = if settings.committed { Tree::Committed } else { Tree::Working };
-        let mut project = Project::open(&settings.directory, tree, checkout).map_err(explain)?;
-        match (&settings.branch, &settings.tag) {
-            (Some(branch), _) => project.stand_on_branch(branch).map_err(explain)?,
-            (None, Some(tag)) => project.stand_on_tag(tag).map_err(explain)?,
-            (None, None) => {}
-        }
-        if settings.event == Event::MergeRequest {
-            let target = settings.target_branch.clone().unwrap_or_else(|| project.default_branch.clone());
-            project.stand_on_merge_request(&target).map_err(explain)?;
-        }
-        if let Some(reference) = &settings.changes_base {
-            project.compare_changes_with(reference).map_err(explain)?;
-        }
-        let trigger = trigger(settings);
-        let mut context: PipelineContext = context(&project, &trigger, registry);
-        if let (Some(paths), Some(repository)) = (&settings.changes, context.repository.take()) {
-            context.repository = Some(Arc::new(GivenChanges { repository, paths: paths.as_slice().into() }));
-        }
-        let file = settings.file.to_string_lossy();
+        let opened = OpenedProject::open(settings, registry, checkout)?;
         let parsed = {
-            let includes = Includes::new(&project, include_options(settings, global), &WebClient).map_err(explain_lock)?;
-            let parsed = parse(&file, &includes, &context);
+            let includes = opened.includes(settings, global)?;
+            let parsed = parse(&settings.file.to_string_lossy(), &includes, &opened.context);
             includes.save().map_err(explain_lock)?;
             parsed
         };
+        let OpenedProject { project, trigger, context } = opened;
         let mut problems = parsed.problems;
         let mut pipeline = Pipeline::default();
         let is_understood = !has_errors(&problems);
@@ -95,6 +77,44 @@ impl LoadedPipeline {
             1 => Err(CommandError::configuration("the pipeline cannot run because of the problem above")),
             count => Err(CommandError::configuration(format!("the pipeline cannot run because of the {count} problems above"))),
         }
+    }
+}
+
+/// A repository, and what its pipeline would be for.
+pub(crate) struct OpenedProject {
+    pub(crate) project: Project,
+    pub(crate) trigger: Trigger,
+    pub(crate) context: PipelineContext,
+}
+
+impl OpenedProject {
+    /// Looks at the repository. `checkout` is where one is made that jobs fetch from.
+    pub(crate) fn open(settings: &ProjectSettings, registry: Option<&RegistryFacts>, checkout: &Path) -> Result<Self, CommandError> {
+        let tree = if settings.committed { Tree::Committed } else { Tree::Working };
+        let mut project = Project::open(&settings.directory, tree, checkout).map_err(explain)?;
+        match (&settings.branch, &settings.tag) {
+            (Some(branch), _) => project.stand_on_branch(branch).map_err(explain)?,
+            (None, Some(tag)) => project.stand_on_tag(tag).map_err(explain)?,
+            (None, None) => {}
+        }
+        if settings.event == Event::MergeRequest {
+            let target = settings.target_branch.clone().unwrap_or_else(|| project.default_branch.clone());
+            project.stand_on_merge_request(&target).map_err(explain)?;
+        }
+        if let Some(reference) = &settings.changes_base {
+            project.compare_changes_with(reference).map_err(explain)?;
+        }
+        let trigger = trigger(settings);
+        let mut context: PipelineContext = context(&project, &trigger, registry);
+        if let (Some(paths), Some(repository)) = (&settings.changes, context.repository.take()) {
+            context.repository = Some(Arc::new(GivenChanges { repository, paths: paths.as_slice().into() }));
+        }
+        Ok(Self { project, trigger, context })
+    }
+
+    /// Returns what gives the files that the configuration asks for.
+    pub(crate) fn includes(&self, settings: &ProjectSettings, global: &GlobalSettings) -> Result<Includes<'_>, CommandError> {
+        Includes::new(&self.project, include_options(settings, global), &WebClient).map_err(explain_lock)
     }
 }
 

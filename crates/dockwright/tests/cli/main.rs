@@ -4,8 +4,10 @@
 mod assertions;
 mod children;
 mod common;
+mod completion;
 mod explain;
 mod includes;
+mod lsp;
 mod output;
 mod problems;
 mod runner;

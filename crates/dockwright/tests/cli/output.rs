@@ -220,3 +220,12 @@ fn list_draws_the_graph() {
     assert!(project.output(&["list", "--svg"]).ended_with(0).stdout.starts_with("<svg "));
     project.output(&["list", "--svg", "--graph"]).ended_with(2);
 }
+
+#[test]
+fn the_schema_is_printed_without_a_project() {
+    let project = Project::without_commit();
+    let printed = project.output(&["lint", "--schema"]).ended_with(0);
+    let schema: serde_json::Value = serde_json::from_str(&printed.stdout).expect("it is JSON");
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    assert_eq!(schema["properties"]["stages"]["description"], "The stages in their order.");
+}

@@ -6,7 +6,10 @@ use super::Includer;
 use crate::{
     diagnostic::Diagnostic,
     glob,
-    keyword::{self, Reader},
+    keyword::{
+        self, Reader,
+        shape::{Name, Shape, UNDESCRIBED},
+    },
     loader::{ComponentAddress, Place, Request},
     source::Span,
     variables::expand_blank,
@@ -248,4 +251,25 @@ impl Includer<'_> {
 fn is_url(text: &str) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     scheme.is_some_and(|scheme| ["http", "https", "ssh", "git"].contains(&scheme.as_str()))
+}
+
+/// Describes `include`.
+pub(in crate::compose) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "local" => ("A file of this repository; wildcards are allowed.", Shape::Name(Name::File)),
+        "project" => ("Path of another project on the same server.", Shape::Text),
+        "file" => ("Files of that project.", Shape::one_or_list(Shape::Text)),
+        "ref" => ("The branch, tag or commit of that project.", Shape::Text),
+        "remote" => ("Address of a file.", Shape::Text),
+        "integrity" => ("Digest that the remote file must have: `sha256-` and Base64.", Shape::Text),
+        "cache" => ("How long GitLab keeps the remote file.", Shape::Any),
+        "template" => ("A file that comes with GitLab.", Shape::Text),
+        "component" => ("A component: `SERVER/PROJECT/NAME@VERSION`.", Shape::Text),
+        "inputs" => ("Values of the file's inputs.", Shape::named(Shape::Any)),
+        "rules" => ("Whether the file is included: the first rule that matches decides.", keyword::rules::include_shape()),
+        "artifact" => ("A file that a job makes; in `trigger:include` only.", Shape::Text),
+        "job" => ("The job that makes the file; in `trigger:include` only.", Shape::Name(Name::Job)),
+        _ => UNDESCRIBED,
+    });
+    Shape::one_or_list(Shape::Either(vec![Shape::Name(Name::File), keys]))
 }

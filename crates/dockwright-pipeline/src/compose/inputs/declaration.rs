@@ -8,7 +8,10 @@ use super::rules::{self, Rule};
 use crate::{
     diagnostic::Diagnostic,
     expression::regex::{self, Pattern},
-    keyword::Reader,
+    keyword::{
+        Reader,
+        shape::{Shape, UNDESCRIBED},
+    },
     source::Span,
     yaml::{Map, Node, Value},
 };
@@ -228,4 +231,29 @@ fn pattern(reader: &mut Reader<'_>, at: &str, kind: Kind, node: &Node) -> Option
 
 pub(super) fn wrong_type(at: &str, should: &str, node: &Node) -> Diagnostic {
     Diagnostic::error("wrong-type", format!("{at} config should be {should}")).at(node.span).help(format!("it is {}", node.kind()))
+}
+
+/// Describes `spec`; `include` is described by who reads includes.
+pub(in crate::compose) fn shape(include: &Shape) -> Shape {
+    Shape::map(SPEC_KEYS, |key| match key {
+        "inputs" => {
+            ("Values that whoever includes or starts the file may give, by name.", Shape::named(Shape::map(INPUT_KEYS, input_shape)))
+        }
+        "include" => ("Files with more inputs.", include.clone()),
+        "component" => ("What of the component `$[[ component.… ]]` may show.", Shape::list(Shape::words(COMPONENT_KEYS))),
+        "description" => ("What the file is for.", Shape::Text),
+        _ => UNDESCRIBED,
+    })
+}
+
+fn input_shape(key: &str) -> (&'static str, Shape) {
+    match key {
+        "default" => ("The value when none is given; without it, one must be.", Shape::Any),
+        "description" => ("What the input is for.", Shape::Text),
+        "options" => ("The values that are allowed.", Shape::list(Shape::Any)),
+        "regex" => ("A pattern that the value must match.", Shape::Text),
+        "type" => ("What kind of value it is.", Shape::words(Kind::WORDS)),
+        "rules" => ("Options and defaults that depend on other inputs.", Shape::list(Shape::Any)),
+        _ => UNDESCRIBED,
+    }
 }

@@ -4,10 +4,15 @@ use super::{MAX_COMPARISONS, Scope};
 use crate::{
     diagnostic::Diagnostic,
     fnmatch::Glob,
-    keyword::{Reader, present},
+    keyword::{
+        Reader, present,
+        shape::{Shape, UNDESCRIBED},
+    },
     source::Span,
     yaml::{Node, Value},
 };
+
+const KEYS: &[&str] = &["paths", "regexp", "compare_to"];
 
 /// `changes`.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +31,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Cha
         changes.paths = super::paths(reader, at, node)?;
         return Some(changes);
     };
-    reader.unknown_keys(at, map, &["paths", "regexp", "compare_to"]);
+    reader.unknown_keys(at, map, KEYS);
     match (present(map, "paths"), present(map, "regexp")) {
         (Some(paths), None) => changes.paths = super::paths(reader, &format!("{at}:paths"), &paths.value)?,
         (None, Some(regexp)) => changes.regexp = Some(super::regexp(reader, &format!("{at}:regexp"), &regexp.value)?),
@@ -78,4 +83,15 @@ impl std::fmt::Display for Changes {
             None => write!(f, "changes: [{}]", self.paths.join(", ")),
         }
     }
+}
+
+/// Describes `changes`.
+pub(crate) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "paths" => ("Paths, with wildcards as in `src/**/*`.", Shape::list(Shape::Text)),
+        "regexp" => ("A pattern of paths.", Shape::Text),
+        "compare_to" => ("The branch, tag or commit that is compared with.", Shape::Text),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::list(Shape::Text), keys])
 }

@@ -4,10 +4,15 @@ use super::{MAX_COMPARISONS, Scope};
 use crate::{
     diagnostic::Diagnostic,
     fnmatch::Glob,
-    keyword::{Reader, present},
+    keyword::{
+        Reader, present,
+        shape::{Shape, UNDESCRIBED},
+    },
     source::Span,
     yaml::{Node, Value},
 };
+
+const KEYS: &[&str] = &["paths", "regexp", "project", "ref"];
 
 /// `exists`.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +35,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Exi
         exists.paths = super::paths(reader, at, node)?;
         return Some(exists);
     };
-    reader.unknown_keys(at, map, &["paths", "regexp", "project", "ref"]);
+    reader.unknown_keys(at, map, KEYS);
     match (present(map, "paths"), present(map, "regexp")) {
         (Some(paths), None) => exists.paths = super::paths(reader, &format!("{at}:paths"), &paths.value)?,
         (None, Some(regexp)) => exists.regexp = Some(super::regexp(reader, &format!("{at}:regexp"), &regexp.value)?),
@@ -85,4 +90,16 @@ impl std::fmt::Display for Exists {
             None => write!(f, "exists: [{}]", self.paths.join(", ")),
         }
     }
+}
+
+/// Describes `exists`.
+pub(crate) fn shape() -> Shape {
+    let keys = Shape::map(KEYS, |key| match key {
+        "paths" => ("Paths, with wildcards as in `src/**/*`.", Shape::list(Shape::Text)),
+        "regexp" => ("A pattern of paths.", Shape::Text),
+        "project" => ("The project that is looked into.", Shape::Text),
+        "ref" => ("The branch or tag of that project.", Shape::Text),
+        _ => UNDESCRIBED,
+    });
+    Shape::Either(vec![Shape::one_or_list(Shape::Text), keys])
 }
