@@ -44,7 +44,7 @@ pub(super) fn read_own(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option
 
 fn items<'n>(reader: &mut Reader<'_>, at: &str, node: &'n Node) -> Option<Vec<&'n Node>> {
     match &node.value {
-        Value::List(items) => Some(items.iter().map(|item| &**item).collect()),
+        Value::List(_) => node.flat_items(),
         Value::Text(_) | Value::Map(_) => Some(vec![node]),
         _ => {
             reader.wrong_type(at, node, "an array, a hash or a string");
