@@ -60,6 +60,8 @@ fn one(reader: &mut Reader<'_>, at: &str, node: &Node, needs: &mut Needs) {
         Value::Map(map) if present(map, "project").is_some() => needs.others.extend(of_project(reader, &at, node, map)),
         Value::Map(map) if present(map, "pipeline").is_some() => needs.others.extend(of_pipeline(reader, &at, node, map)),
         Value::Map(map) => needs.jobs.extend(mapping(reader, &at, node, map).unwrap_or_default()),
+        // An item with nothing in it is an entry that nobody specified (`Entry::Unspecified`), which has no need.
+        Value::Null => {}
         _ => reader.wrong_type(&at, node, "a hash or a string"),
     }
 }
