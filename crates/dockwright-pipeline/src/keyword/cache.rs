@@ -29,7 +29,8 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Vec
                 let message = format!("{at} config no more than {MAX_CACHES} caches can be created");
                 reader.report(Diagnostic::error("cache-limit", message).at(node.span));
             }
-            Some(items.iter().filter_map(|item| reader.map(at, item).cloned().map(|map| one(reader, at, &map))).collect())
+            let items = node.flat_items().unwrap_or_default();
+            Some(items.into_iter().filter_map(|item| reader.map(at, item).map(|map| one(reader, at, map))).collect())
         }
         _ => {
             reader.wrong_type(at, node, "a hash or an array of hashes");

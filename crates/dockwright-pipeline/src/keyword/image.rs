@@ -23,11 +23,11 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Ima
 
 /// Reads `services`.
 pub(super) fn read_services(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Vec<Image>> {
-    let Some(items) = node.as_list() else {
+    let Some(items) = node.flat_items() else {
         reader.wrong_type(at, node, "an array");
         return None;
     };
-    Some(items.iter().filter_map(|item| one(reader, &format!("{at}:service"), item, SERVICE_KEYS)).collect())
+    Some(items.into_iter().filter_map(|item| one(reader, &format!("{at}:service"), item, SERVICE_KEYS)).collect())
 }
 
 fn one(reader: &mut Reader<'_>, at: &str, node: &Node, keys: &[&str]) -> Option<Image> {

@@ -51,7 +51,7 @@ pub(super) fn read_own(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option
 
 fn items<'n>(reader: &mut Reader<'_>, at: &str, node: &'n Node) -> Option<Vec<&'n Node>> {
     match &node.value {
-        Value::List(items) => Some(items.iter().map(|item| &**item).collect()),
+        Value::List(_) => node.flat_items(),
         Value::Text(_) | Value::Map(_) => Some(vec![node]),
         _ => {
             reader.wrong_type(at, node, "an array, a hash or a string");
@@ -67,6 +67,8 @@ fn one(reader: &mut Reader<'_>, at: &str, node: &Node, needs: &mut Needs) {
         Value::Map(map) if present(map, "project").is_some() => needs.others.extend(of_project(reader, &at, node, map)),
         Value::Map(map) if present(map, "pipeline").is_some() => needs.others.extend(of_pipeline(reader, &at, node, map)),
         Value::Map(map) => needs.jobs.extend(mapping(reader, &at, node, map).unwrap_or_default()),
+        // An item with nothing in it is an entry that nobody specified (`Entry::Unspecified`), which has no need.
+        Value::Null => {}
         _ => reader.wrong_type(&at, node, "a hash or a string"),
     }
 }

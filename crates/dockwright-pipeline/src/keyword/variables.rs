@@ -49,6 +49,11 @@ fn one(reader: &mut Reader<'_>, at: &str, name: &str, node: &Node, keys: &[&str]
     if let Some(value) = node.scalar_text() {
         return Some(Variable { key: name.to_owned(), value, raw: false });
     }
+    // `NAME:` with nothing after it is empty, as if it were a mapping without a value: GitLab reads nothing as `{}` in a hash of
+    // entries (`Entry::ComposableHash`). A rule's variables must be plain, so there it is a mistake.
+    if node.is_null() && !keys.is_empty() {
+        return Some(Variable { key: name.to_owned(), value: String::new(), raw: false });
+    }
     let Value::Map(map) = &node.value else {
         let help = if node.is_null() { "write `\"\"` for an empty value".to_owned() } else { format!("it is {}", node.kind()) };
         let message = format!("{at} config variable definition must be either a string or a hash");

@@ -84,6 +84,14 @@ impl Node {
         }
     }
 
+    /// Returns the items of a list, those of lists in it included: anchors and `!reference` put lists into lists.
+    ///
+    /// GitLab flattens `needs`, `services` and lists of caches before it looks at the items (`Entry::ComposableArray`).
+    pub(crate) fn flat_items(&self) -> Option<Vec<&Node>> {
+        let items = self.as_list()?.iter();
+        Some(items.flat_map(|item| item.flat_items().unwrap_or_else(|| vec![item])).collect())
+    }
+
     pub(crate) fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),

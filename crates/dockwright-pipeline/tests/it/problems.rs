@@ -404,13 +404,6 @@ e: {script: a, cache: {key: a/b}, artifacts: {when: alwys, paths: x}}
               |                                                    ^^^
               |
               = help: it is a list
-            error[variable-type]: jobs:d:variables:A config variable definition must be either a string or a hash
-             --> .gitlab-ci.yml:5:29
-              |
-            5 | d: {script: a, variables: {A: , B: [1]}, allow_failure: 1}
-              |                             ^
-              |
-              = help: write `""` for an empty value
             error[variable-type]: jobs:d:variables:B config variable definition must be either a string or a hash
              --> .gitlab-ci.yml:5:36
               |
