@@ -4,6 +4,7 @@ mod custom;
 mod docker;
 mod dockerd;
 mod fake_server;
+mod faults;
 mod http;
 mod shell;
 mod support;
