@@ -299,9 +299,10 @@ impl Work<'_> {
         } else {
             let (variables, trace, stop) = (self.context.variables.clone(), self.context.trace.clone(), self.stops.job.clone());
             let (directory, config) = (PathBuf::from(&self.context.directories.project), Arc::clone(&self.context.config));
-            let checkout =
-                Checkout { info, variables: &variables, strategy, directory: &directory, tls: &config.tls, trace: &trace, stop: &stop };
-            self.executor.get_sources(&self.context, checkout, &stop).await?;
+            let program = config.docker.helper_binary.as_path();
+            let (tls, trace, stop) = (&config.tls, &trace, &stop);
+            let checkout = Checkout { info, variables: &variables, strategy, directory: &directory, program, tls, trace, stop };
+            self.executor.get_sources(&self.context, checkout, stop).await?;
         }
         self.behind_sources(strategy).await
     }
