@@ -73,6 +73,7 @@ impl JobRun {
         self.report(JobState::Running, None, None, None).await;
         let executor_kind = setup::executor_kind(config, &self.payload);
         let (variables, directories) = setup::surroundings(config, &self.payload, executor_kind, self.slot, None);
+        let trace_lost = CancellationToken::new();
         let options = TraceOptions {
             coordinator: Arc::clone(&self.runner.coordinator),
             access: self.access.clone(),
@@ -81,6 +82,7 @@ impl JobRun {
             limit_bytes: config.output_limit_bytes,
             interval: config.trace_interval,
             retry_delay: TRACE_RETRY_DELAY,
+            lost: trace_lost.clone(),
         };
         let passwords: Vec<&str> = self.payload.credentials.iter().map(|credentials| credentials.password.as_str()).collect();
         let mut token_prefixes = self.payload.features.token_mask_prefixes.clone();
@@ -92,6 +94,7 @@ impl JobRun {
         let stops = Stops::watch(
             self.runner.coordinator.signals(self.payload.id),
             self.runner_stop.clone(),
+            trace_lost,
             limit.map_or(DEFAULT_JOB_TIMEOUT, Duration::from_secs),
         );
         let context = ExecutorContext {

@@ -318,7 +318,7 @@ impl HttpCoordinator {
         if signals.abort.is_cancelled() {
             return Err(CoordinatorError::Refused { request: "the trace", reason: "the job is over at the coordinator".to_owned() });
         }
-        spool.append(offset, bytes).map_err(|source| CoordinatorError::File { path: "the job's trace".into(), source })
+        spool.append(offset, bytes).map_err(|source| CoordinatorError::File { path: self.identity.spool_dir.clone(), source })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a runner leaves that is killed, and an upgrade under a job: rows of `docs/reference/faults.md`.
+//! What a runner leaves that is killed, what a full disk does to jobs, and an upgrade under a job: rows of `docs/reference/faults.md`.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dockwright_testing::documented_fault;
+use dockwright_testing::{documented_fault, requires};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -169,6 +169,83 @@ fn a_runner_is_killed_in_each_phase() {
         assert!(left.is_empty(), "{phase}: {left:?} are left\n{log}");
     }
     assert_eq!(documented_fault("a_runner_is_killed_in_each_phase").ends, "as the coordinator says");
+}
+
+/// A runner with a file system of one megabyte at a directory, or `None` where the machine makes none.
+fn with_small_disk(machine: &Machine, directory: &str) -> Option<Service> {
+    let directory = machine.path(directory);
+    fs::create_dir_all(&directory).expect("a directory");
+    let mount = "mount -t tmpfs -o size=1m tmpfs \"$1\"; shift; exec \"$@\"";
+    let within = |command: &mut Command| {
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-euc", mount, "sh"]).arg(&directory);
+    };
+    let mut trial = machine.command("unshare");
+    within(&mut trial);
+    if !trial.arg("true").output().expect("unshare runs").status.success() {
+        return None;
+    }
+    let mut command = machine.command("unshare");
+    within(&mut command);
+    command.arg(env!("CARGO_BIN_EXE_dockwright")).args(["runner", "run"]).env("DOCKWRIGHT_HOME", machine.path("home"));
+    Some(Service::of(command))
+}
+
+/// Runs a job on a machine with a small disk; returns its end and its trace.
+fn on_small_disk(test: &str, directory: &str, fields: Value) -> Option<(Value, String)> {
+    let machine = Machine::new();
+    let builds = machine.path("builds").display().to_string();
+    machine.write_config(&format!("{}  builds_dir = \"{builds}\"\n", runners(&["one"])));
+    machine.gitlab.give_with("one", fields);
+    let Some(service) = with_small_disk(&machine, directory) else {
+        dockwright_testing::skip(test, "no tmpfs can be mounted in a user namespace");
+        return None;
+    };
+    let end = machine.gitlab.ended(1).remove(0);
+    assert_documented(test, &end);
+    // The runner goes on.
+    machine.gitlab.give("one", "true");
+    assert_eq!(machine.gitlab.ended(2)[1]["state"], "success");
+    service.signal(Signal::QUIT);
+    let log = service.ended_with(0);
+    assert!(!log.contains(SECRET), "{log}");
+    Some((end, machine.gitlab.trace(1)))
+}
+
+#[test]
+fn a_disk_is_full_of_builds() {
+    requires!(UserNamespace);
+    let script = "dd if=/dev/zero of=big bs=1024 count=4096 status=none";
+    let fields = json!({"variables": variables(), "steps": [step("script", script)]});
+    let Some((end, trace)) = on_small_disk("a_disk_is_full_of_builds", "builds", fields) else { return };
+    assert_eq!(end["exit_code"], 1);
+    assert!(trace.contains("No space left on device") && trace.contains("ERROR: Job failed: exit status 1"), "{trace}");
+}
+
+#[test]
+fn a_disk_is_full_of_a_trace() {
+    requires!(UserNamespace);
+    let fields = json!({"variables": variables(), "steps": [step("script", "seq 400000; sleep 600")]});
+    let Some((end, trace)) = on_small_disk("a_disk_is_full_of_a_trace", "home/ci/builds", fields) else { return };
+    assert_eq!(end["output"], Value::Null, "there is no checksum of a trace that is not whole");
+    let lines: Vec<&str> = trace.lines().map(|line| line.rsplit(' ').next().unwrap_or_default()).collect();
+    let numbers: Vec<u32> = lines.iter().filter_map(|line| line.parse().ok()).collect();
+    assert!(numbers.len() > 1000, "{trace}");
+    let whole = &numbers[..numbers.len() - 1];
+    assert!(whole.iter().copied().eq(1..=u32::try_from(whole.len()).expect("a count")), "the trace has a gap or a repetition");
+    let words = "ERROR: Job failed (system failure): the runner has no room for the job's trace";
+    assert_eq!(trace.matches(words).count(), 1, "{}", &trace[trace.len().saturating_sub(2000)..]);
+}
+
+#[test]
+fn a_disk_is_full_of_artifacts() {
+    requires!(UserNamespace);
+    let fields = json!({
+        "variables": variables(),
+        "steps": [step("script", "head -c 4000000 /dev/urandom > a")],
+        "artifacts": [{"name": "a", "paths": ["a"], "artifact_type": "archive", "artifact_format": "zip"}],
+    });
+    let Some((_, trace)) = on_small_disk("a_disk_is_full_of_artifacts", "home/ci/builds", fields) else { return };
+    assert!(trace.contains("ERROR: Job failed (system failure): ") && trace.contains("No space left on device"), "{trace}");
 }
 
 /// What systemd does when the program's package is upgraded: the file is replaced, the service drained, and started anew.
