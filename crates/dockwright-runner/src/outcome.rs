@@ -22,6 +22,8 @@ pub(crate) enum StopReason {
     JobTimeout(Duration),
     /// `RUNNER_SCRIPT_TIMEOUT`.
     ScriptTimeout(Duration),
+    /// The runner's disk has no room for the trace.
+    TraceLost,
 }
 
 /// Why a job failed.
@@ -53,7 +55,7 @@ impl Failure {
             Self::Stopped(StopReason::Interrupted) => FailureReason::RunnerInterrupted,
             Self::Stopped(StopReason::JobTimeout(_) | StopReason::ScriptTimeout(_)) => FailureReason::JobExecutionTimeout,
             Self::Execute(error) => execute_reason(error),
-            Self::Coordinator(_) | Self::Internal { .. } => FailureReason::RunnerSystemFailure,
+            Self::Stopped(StopReason::TraceLost) | Self::Coordinator(_) | Self::Internal { .. } => FailureReason::RunnerSystemFailure,
         }
     }
 
@@ -65,6 +67,9 @@ impl Failure {
             Self::Stopped(StopReason::JobTimeout(limit)) => format!("execution took longer than {} seconds", go_duration(*limit)),
             Self::Stopped(StopReason::ScriptTimeout(limit)) => {
                 format!("execution of the script took longer than {} seconds", go_duration(*limit))
+            }
+            Self::Stopped(StopReason::TraceLost) => {
+                "the runner has no room for the job's trace; its log says where, and the job can be retried once there is".to_owned()
             }
             Self::Execute(error) => chain(error),
             Self::Coordinator(error) => chain(error),

@@ -19,6 +19,7 @@ use url::Url;
 use crate::{
     api::TlsFiles,
     executor::{ExecuteError, pump},
+    helper::keeper::NOT_STARTED,
     trace::{Stream, Trace},
     variables::JobVariables,
 };
@@ -57,6 +58,8 @@ pub(crate) struct Checkout<'a> {
     pub(crate) variables: &'a JobVariables,
     pub(crate) strategy: Strategy,
     pub(crate) directory: &'a Path,
+    /// This program, below which git runs.
+    pub(crate) program: &'a Path,
     /// For the server that the sources come from.
     pub(crate) tls: &'a TlsFiles,
     pub(crate) trace: &'a Trace,
@@ -177,7 +180,9 @@ impl Checkout<'_> {
     }
 
     async fn git(&self, arguments: &[impl AsRef<str>]) -> Result<(), ExecuteError> {
-        let mut command = Command::new("git");
+        // Bound to this process: git and its helpers may wait for a server for long, also after the job or the runner has ended.
+        let mut command = Command::new(self.program);
+        command.args(["internal", "helper", "bound", "git"]);
         command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.autoDetach=false"]);
         command.args(["-c", "init.defaultBranch=none", "-c", "advice.detachedHead=false"]);
         for (key, file) in tls_settings(&self.info.repo_url, self.tls) {
@@ -188,11 +193,13 @@ impl Checkout<'_> {
         FOREIGN_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let what = arguments.iter().map(AsRef::as_ref).find(|argument| !argument.starts_with('-') && !argument.contains('='));
         let subcommand = what.unwrap_or_default().to_owned();
 
-        let mut child = command.spawn().map_err(ExecuteError::file("run", "git"))?;
+        let mut child = command.spawn().map_err(ExecuteError::file("run", self.program))?;
+        // Closed when this function ends, which ends git.
+        let _bond = child.stdin.take();
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
         let output = async { tokio::join!(show(stdout, self.trace, Stream::Stdout), show(stderr, self.trace, Stream::Stderr)) };
@@ -200,9 +207,10 @@ impl Checkout<'_> {
             (_, status) = async { tokio::join!(output, child.wait()) } => status.map_err(ExecuteError::file("wait for", "git"))?,
             () = self.stop.cancelled() => return Err(ExecuteError::Stopped),
         };
-        match status.success() {
-            true => Ok(()),
-            false => Err(ExecuteError::Git { subcommand, status: status.to_string() }),
+        match status.code().map(u8::try_from) {
+            Some(Ok(0)) => Ok(()),
+            Some(Ok(NOT_STARTED)) => Err(ExecuteError::file("run", "git")(std::io::ErrorKind::NotFound.into())),
+            _ => Err(ExecuteError::Git { subcommand, status: status.to_string() }),
         }
     }
 }

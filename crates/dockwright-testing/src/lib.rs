@@ -4,12 +4,16 @@
 //! a line to the file named by `DOCKWRIGHT_SKIP_LOG`, which the test command prints and counts at the end. A green run is then never
 //! mistaken for a complete one.
 
+mod fault;
+
 use std::{
     fs::OpenOptions,
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
+
+pub use self::fault::{FaultRow, documented_fault, documented_faults};
 
 /// Something a test needs from the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -69,4 +69,9 @@ impl ApiError {
     pub fn is_forbidden(&self) -> bool {
         self.status() == Some(StatusCode::FORBIDDEN)
     }
+
+    /// Tells whether nobody listens at the server's address, or no way leads there.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.is_connect())
+    }
 }

@@ -71,6 +71,8 @@ pub struct RunnerEntry {
     pub strict_check_interval: Option<bool>,
     pub unhealthy_requests_limit: i64,
     pub unhealthy_interval: Option<GoDuration>,
+    /// How often the end of a job is reported again; 0 is the default.
+    pub job_status_final_update_retry_limit: i64,
     pub executor: String,
     pub builds_dir: String,
     pub cache_dir: String,

@@ -530,7 +530,7 @@ fn caches_are_decided() {
     assert_eq!(has_cache("[runners.cache.s3]\n"), Ok(false));
     assert_eq!(has_cache(&format!("Type = \"s3\"\nShared = true\n{bucket}")), Ok(true));
     assert_eq!(has_cache(&format!("Type = \"s3\"\n{bucket}ServerSideEncryption = \"KMS\"\nServerSideEncryptionKeyID = \"k\"\n")), Ok(true));
-    let error = |text: &str| decide(text).expect_err("the settings are wrong");
+    let error = |text: &str| has_cache(text).expect_err("the settings are wrong");
     assert_eq!(error("Type = \"ftp\"\n"), "runners.cache.Type cannot be \"ftp\": there are s3, gcs and azure");
     assert_eq!(error("Type = \"s3\"\n"), "the remote cache: [runners.cache.s3]: `BucketName` is missing");
     assert_eq!(error("Type = \"azure\"\n"), "the remote cache: [runners.cache.azure]: `AccountName` is missing");

@@ -66,7 +66,9 @@ impl ShellExecutor {
     ) -> Result<(), ExecuteError> {
         let mut keeper = match self.keeper.take() {
             Some(keeper) => keeper,
-            None => Keeper::start(&context.config.docker.helper_binary, |command| self.set_environment(command))?,
+            None => {
+                Keeper::start(&context.config.docker.helper_binary, &context.directories.temp, |command| self.set_environment(command))?
+            }
         };
         let report = keeper.run(shell_program(), &script, &context.trace, context.config.grace_period, stop).await;
         self.keeper = Some(keeper);

@@ -5,15 +5,18 @@
 //!        ◄─reports──    └─────► what earlier phases left running (re-parented to the keeper)
 //! ```
 //!
+//! `helper bound PROGRAM ARGUMENT…` does the same for one program that has no orders to wait for, such as git.
+//!
 //! The keeper is a sub-reaper, so that every process of the job stays its descendant, also one that changed its process group or
 //! whose parent ended. Its standard input is a socket to the runner. When that closes, because the job is over or because the
-//! runner was killed, the keeper ends all descendants and then itself.
+//! runner was killed, the keeper ends all descendants, removes the job's file variables, and ends itself.
 
 use std::{
     collections::HashMap,
     fs,
     io::{self, BufRead, BufReader, Read, Write},
     os::{fd::AsFd as _, unix::net::UnixStream, unix::process::CommandExt as _},
+    path::Path,
     process::{Command, ExitCode, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
@@ -60,7 +63,11 @@ enum Event {
     NoChildren,
 }
 
-pub(super) fn run(log: &mut dyn Write) -> ExitCode {
+/// Status of `helper bound` when the program did not start.
+pub(crate) const NOT_STARTED: u8 = 127;
+
+/// Keeps a job's processes. `temporary` holds the job's file variables; it goes with the last process.
+pub(super) fn run(temporary: Option<&Path>, log: &mut dyn Write) -> ExitCode {
     let socket = match io::stdin().as_fd().try_clone_to_owned() {
         Ok(descriptor) => UnixStream::from(descriptor),
         Err(error) => {
@@ -68,24 +75,54 @@ pub(super) fn run(log: &mut dyn Write) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = set_child_subreaper(Some(getpid())) {
-        let _ = writeln!(log, "WARNING: processes that leave their parent will outlive the job: {error}");
-    }
-    let (events, inbox) = channel();
-    let (spawned, reaper_wakes) = channel();
+    let (events, family) = Family::adopt(log);
     let orders = socket.try_clone();
-    let to_main = events.clone();
     thread::spawn(move || {
         if let Ok(orders) = orders {
-            read_orders(orders, &to_main);
+            read_orders(orders, &events);
         }
-        let _ = to_main.send(Event::OwnerGone);
+        let _ = events.send(Event::OwnerGone);
     });
-    thread::spawn(move || reap(&events, &reaper_wakes));
-    let mut keeper = Keeper { socket, inbox, spawned, current: None, kill_at: None };
+    let mut keeper = Keeper { socket, family, current: None, kill_at: None };
     keeper.serve();
-    keeper.end_all();
+    keeper.family.end();
+    if let Some(Err(error)) = temporary.map(super::remove) {
+        let _ = writeln!(log, "WARNING: {}", crate::outcome::chain(&error));
+    }
     ExitCode::SUCCESS
+}
+
+/// Runs one program, and ends it with all that it started when standard input ends: the runner is gone, or wants no more of it.
+pub(super) fn run_bound(arguments: &[String], log: &mut dyn Write) -> ExitCode {
+    let Some((program, arguments)) = arguments.split_first() else { return ExitCode::from(2) };
+    let (events, mut family) = Family::adopt(log);
+    let pid = match Command::new(program).args(arguments).stdin(Stdio::null()).spawn() {
+        Ok(child) => family.started(child.id()),
+        Err(error) => {
+            let _ = writeln!(log, "ERROR: run `{program}`: {error}");
+            return ExitCode::from(NOT_STARTED);
+        }
+    };
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = events.send(Event::OwnerGone);
+    });
+    let status = loop {
+        match family.inbox.recv() {
+            Ok(Event::Exited(ended, status)) if Some(ended) == pid => break status,
+            Ok(Event::OwnerGone) | Err(_) => {
+                family.end();
+                return ExitCode::FAILURE;
+            }
+            Ok(_) => {}
+        }
+    };
+    family.end();
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        // As a shell says it.
+        (None, signal) => ExitCode::from(128 + signal.and_then(|signal| u8::try_from(signal).ok()).unwrap_or_default()),
+    }
 }
 
 fn read_orders(socket: UnixStream, events: &Sender<Event>) {
@@ -124,10 +161,66 @@ fn reap(events: &Sender<Event>, wakes: &Receiver<()>) {
     }
 }
 
+/// All processes that descend from this one.
+struct Family {
+    inbox: Receiver<Event>,
+    /// Wakes the reaper.
+    spawned: Sender<()>,
+}
+
+impl Family {
+    /// From now on, descendants whose parent ends are children of this process, and every end is an event.
+    fn adopt(log: &mut dyn Write) -> (Sender<Event>, Self) {
+        if let Err(error) = set_child_subreaper(Some(getpid())) {
+            let _ = writeln!(log, "WARNING: processes that leave their parent will outlive the job: {error}");
+        }
+        let (events, inbox) = channel();
+        let (spawned, reaper_wakes) = channel();
+        let to_main = events.clone();
+        thread::spawn(move || reap(&to_main, &reaper_wakes));
+        (events, Self { inbox, spawned })
+    }
+
+    fn started(&mut self, id: u32) -> Option<Pid> {
+        let _ = self.spawned.send(());
+        i32::try_from(id).ok().and_then(Pid::from_raw)
+    }
+
+    fn end(&mut self) {
+        // Mostly nothing is left, and then all processes of the machine need not be looked at.
+        if self.wait_for_no_children(KILL_INTERVAL) {
+            return;
+        }
+        signal_descendants(Signal::TERM);
+        if self.wait_for_no_children(END_GRACE) {
+            return;
+        }
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        while Instant::now() < deadline {
+            signal_descendants(Signal::KILL);
+            if self.wait_for_no_children(KILL_INTERVAL) {
+                return;
+            }
+        }
+    }
+
+    fn wait_for_no_children(&mut self, limit: Duration) -> bool {
+        // Wakes the reaper if it saw no children a while ago, so that it says so again.
+        let _ = self.spawned.send(());
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::NoChildren) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
+    }
+}
+
 struct Keeper {
     socket: UnixStream,
-    inbox: Receiver<Event>,
-    spawned: Sender<()>,
+    family: Family,
     /// The shell of the phase that runs.
     current: Option<Pid>,
     /// When those that were asked to end are killed.
@@ -138,8 +231,8 @@ impl Keeper {
     fn serve(&mut self) {
         loop {
             let event = match self.kill_at {
-                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => self.family.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => self.family.inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match event {
                 Ok(Event::Order(Order::Run { program, arguments, .. }, input)) => self.start(&program, &arguments, input),
@@ -168,8 +261,7 @@ impl Keeper {
         self.kill_at = None;
         match Command::new(program).args(arguments).stdin(Stdio::piped()).process_group(0).spawn() {
             Ok(mut child) => {
-                self.current = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                let _ = self.spawned.send(());
+                self.current = self.family.started(child.id());
                 let stdin = child.stdin.take();
                 // A shell that ends without reading all of its script breaks the pipe, which ends the thread.
                 thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
@@ -183,33 +275,6 @@ impl Keeper {
         line.push(b'\n');
         // Without a reader the next event is `OwnerGone`.
         let _ = self.socket.write_all(&line);
-    }
-
-    fn end_all(&mut self) {
-        signal_descendants(Signal::TERM);
-        if self.wait_for_no_children(END_GRACE) {
-            return;
-        }
-        let deadline = Instant::now() + KILL_TIMEOUT;
-        while Instant::now() < deadline {
-            signal_descendants(Signal::KILL);
-            if self.wait_for_no_children(KILL_INTERVAL) {
-                return;
-            }
-        }
-    }
-
-    fn wait_for_no_children(&mut self, limit: Duration) -> bool {
-        // Wakes the reaper if it saw no children a while ago, so that it says so again.
-        let _ = self.spawned.send(());
-        let deadline = Instant::now() + limit;
-        loop {
-            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::NoChildren) | Err(RecvTimeoutError::Disconnected) => return true,
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => return false,
-            }
-        }
     }
 }
 

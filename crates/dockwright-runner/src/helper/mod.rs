@@ -5,7 +5,8 @@
 //! standard input and output, and what the user should read goes to standard error.
 //!
 //! `helper stdin` reads the request as the first line of its input, so that one container can be started again for each operation.
-//! `helper health-check` waits for a service's port. `helper keep` runs the scripts of a shell job.
+//! `helper health-check` waits for a service's port. `helper keep [DIRECTORY]` runs the scripts of a shell job, `helper bound` one
+//! program of the runner's own: neither leaves a process behind when the runner is killed.
 
 mod archive;
 mod extract;
@@ -104,9 +105,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("stdin") => run_from_stdin(&mut log),
         Some("health-check") => health_check::run(&arguments[1..], &mut log),
-        Some("keep") => keeper::run(&mut log),
+        Some("keep") => keeper::run(arguments.get(1).map(Path::new), &mut log),
+        Some("bound") => keeper::run_bound(&arguments[1..], &mut log),
         _ => {
-            let _ = writeln!(log, "usage: dockwright internal helper stdin | keep | health-check [--port PORT]...");
+            let _ = writeln!(
+                log,
+                "usage: dockwright internal helper stdin | keep [DIRECTORY] | bound PROGRAM... | health-check [--port PORT]..."
+            );
             ExitCode::from(2)
         }
     }

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use dockwright_job::{Artifact, ArtifactFormat, Dependency};
+use futures_util::future::BoxFuture;
 
 use super::{Work, cache::applies, provenance};
 use crate::{
-    Phase,
+    CoordinatorError, Phase,
     coordinator::ArtifactUpload,
     executor::{ExecuteError, Executor, ExecutorContext, HelperFiles},
     helper::{ArchiveOptions, Format, HelperRequest, Level, Selection, Statement},
@@ -46,10 +47,10 @@ impl Work<'_> {
         let attempts = self.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS");
         let mut attempt = 1;
         loop {
-            match self.job.runner.coordinator.download_artifacts(dependency, &file).await {
+            match self.unless_stopped(self.job.runner.coordinator.download_artifacts(dependency, &file)).await {
+                Err(Failure::Coordinator(error)) if attempt < attempts => self.context.trace.warning(outcome::chain(&error)).await,
                 Ok(()) => break,
-                Err(error) if attempt < attempts => self.context.trace.warning(outcome::chain(&error)).await,
-                Err(error) => return Err(error.into()),
+                failed => return failed,
             }
             attempt += 1;
         }
@@ -75,6 +76,10 @@ impl Work<'_> {
         for artifact in artifacts {
             self.context.trace.info("Uploading artifacts...").await;
             if let Err(failure) = self.upload(artifact).await {
+                if self.stops.job.is_cancelled() {
+                    result = Err(failure);
+                    break;
+                }
                 self.context.trace.warning(failure.message()).await;
                 // The others are worth having all the same.
                 result = result.and(Err(failure));
@@ -109,9 +114,17 @@ impl Work<'_> {
         let kind = if artifact.artifact_type.is_empty() { "archive" } else { artifact.artifact_type.as_str() };
         let line = format!("Uploading artifacts as \"{kind}\" to coordinator... ok  id={}", self.job.access.id);
         let upload = ArtifactUpload { artifact: artifact.clone(), filename, file };
-        self.job.runner.coordinator.upload_artifacts(&self.job.access, upload).await?;
+        self.unless_stopped(self.job.runner.coordinator.upload_artifacts(&self.job.access, upload)).await?;
         self.context.trace.line(line).await;
         Ok(())
+    }
+
+    /// Waits for the coordinator, which may be away for a while, as long as the job goes on.
+    async fn unless_stopped(&self, request: BoxFuture<'_, Result<(), CoordinatorError>>) -> Result<(), Failure> {
+        tokio::select! {
+            result = request => Ok(result?),
+            () = self.stops.job.cancelled() => Err(ExecuteError::Stopped.into()),
+        }
     }
 
     /// Archives say where they come from if the job wants it.

@@ -74,6 +74,7 @@ impl JobRun {
         self.report(JobState::Running, None, None, None).await;
         let executor_kind = setup::executor_kind(config, &self.payload);
         let (variables, directories) = setup::surroundings(config, &self.payload, executor_kind, self.slot, None);
+        let trace_lost = CancellationToken::new();
         let options = TraceOptions {
             coordinator: Arc::clone(&self.runner.coordinator),
             access: self.access.clone(),
@@ -82,6 +83,7 @@ impl JobRun {
             limit_bytes: config.output_limit_bytes,
             interval: config.trace_interval,
             retry_delay: TRACE_RETRY_DELAY,
+            lost: trace_lost.clone(),
         };
         let passwords: Vec<&str> = self.payload.credentials.iter().map(|credentials| credentials.password.as_str()).collect();
         let mut token_prefixes = self.payload.features.token_mask_prefixes.clone();
@@ -93,6 +95,7 @@ impl JobRun {
         let stops = Stops::watch(
             self.runner.coordinator.signals(self.payload.id),
             self.runner_stop.clone(),
+            trace_lost,
             limit.map_or(DEFAULT_JOB_TIMEOUT, Duration::from_secs),
         );
         let context = ExecutorContext {
@@ -300,9 +303,10 @@ impl Work<'_> {
         } else {
             let (variables, trace, stop) = (self.context.variables.clone(), self.context.trace.clone(), self.stops.job.clone());
             let (directory, config) = (PathBuf::from(&self.context.directories.project), Arc::clone(&self.context.config));
-            let checkout =
-                Checkout { info, variables: &variables, strategy, directory: &directory, tls: &config.tls, trace: &trace, stop: &stop };
-            self.executor.get_sources(&self.context, checkout, &stop).await?;
+            let program = config.docker.helper_binary.as_path();
+            let (tls, trace, stop) = (&config.tls, &trace, &stop);
+            let checkout = Checkout { info, variables: &variables, strategy, directory: &directory, program, tls, trace, stop };
+            self.executor.get_sources(&self.context, checkout, stop).await?;
         }
         self.behind_sources(strategy).await
     }

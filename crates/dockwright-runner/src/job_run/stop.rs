@@ -25,8 +25,8 @@ pub(super) struct Stops {
 }
 
 impl Stops {
-    /// Watches the coordinator's signals, the runner's and the clock until this is dropped.
-    pub(super) fn watch(signals: JobSignals, runner_stop: CancellationToken, limit: Duration) -> Self {
+    /// Watches the coordinator's signals, the runner's, the trace's and the clock until this is dropped.
+    pub(super) fn watch(signals: JobSignals, runner_stop: CancellationToken, trace_lost: CancellationToken, limit: Duration) -> Self {
         let job = CancellationToken::new();
         let script = job.child_token();
         let reason = Arc::new(OnceLock::new());
@@ -41,6 +41,7 @@ impl Stops {
                     let why = tokio::select! {
                         () = signals.abort.cancelled() => StopReason::Aborted,
                         () = runner_stop.cancelled() => StopReason::Interrupted,
+                        () = trace_lost.cancelled() => StopReason::TraceLost,
                         () = &mut clock => StopReason::JobTimeout(limit),
                         () = signals.cancel.cancelled(), if !canceled => StopReason::Canceled,
                     };
@@ -104,7 +105,7 @@ mod tests {
 
     fn watch(limit: Duration) -> (JobSignals, CancellationToken, Stops) {
         let (signals, runner_stop) = (JobSignals::default(), CancellationToken::new());
-        let stops = Stops::watch(signals.clone(), runner_stop.clone(), limit);
+        let stops = Stops::watch(signals.clone(), runner_stop.clone(), CancellationToken::new(), limit);
         (signals, runner_stop, stops)
     }
 

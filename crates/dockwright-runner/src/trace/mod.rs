@@ -6,6 +6,9 @@
 //!
 //! One task owns everything right of the channel. While the coordinator does not take what is pending, the channel fills and the
 //! job's output waits: a trace never grows in memory beyond [`PENDING_LIMIT_BYTES`] and the channel.
+//!
+//! A trace that this machine cannot keep, because the disk is full, ends the job. What was kept is delivered, and the runner's words on
+//! the job's end behind it.
 
 mod mask;
 mod timestamp;
@@ -27,6 +30,7 @@ use tokio::{
     task::JoinHandle,
     time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
 use self::{
     mask::{MaskRules, Masker},
@@ -36,6 +40,7 @@ use crate::{
     Coordinator, CoordinatorError, Phase,
     coordinator::JobAccess,
     hint::{Observation, Watcher},
+    outcome::chain,
     variables::JobVariables,
 };
 
@@ -43,10 +48,15 @@ use crate::{
 const CHANNEL_LENGTH: usize = 64;
 /// Larger writes are cut, so that the channel's length bounds its bytes.
 const WRITE_LIMIT_BYTES: usize = 32 * 1024;
-/// Sent at once when so much is pending; GitLab takes no larger piece.
+/// Handed on at once when so much is pending.
 const PENDING_LIMIT_BYTES: usize = 1024 * 1024;
+/// What is kept or lost as a whole when a disk fills.
+const PIECE_MAX_BYTES: usize = 128 * 1024;
 /// Attempts to deliver the end of a trace.
 const FINAL_ATTEMPTS: u32 = 10;
+
+/// Attempts to keep a piece of a trace on this machine. What comes after that are the last words.
+pub(crate) const STORE_ATTEMPTS: u32 = 5;
 
 /// Who printed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +114,8 @@ pub(crate) struct TraceOptions {
     pub(crate) interval: Duration,
     /// How long to wait for a coordinator that does not answer; at the end it doubles with each attempt.
     pub(crate) retry_delay: Duration,
+    /// Cancelled when the trace cannot be kept.
+    pub(crate) lost: CancellationToken,
 }
 
 impl Trace {
@@ -129,6 +141,8 @@ impl Trace {
             pending: BytesMut::new(),
             delivered: 0,
             refused: None,
+            failures: 0,
+            lost: None,
             options,
         };
         (trace, tokio::spawn(task.run(receiver)))
@@ -250,6 +264,10 @@ struct TraceTask {
     delivered: u64,
     /// The coordinator does not want this trace; the rest is dropped.
     refused: Option<CoordinatorError>,
+    /// Attempts in a row to keep a piece here.
+    failures: u32,
+    /// Why the trace could not be kept. What the job prints is dropped from then on.
+    lost: Option<CoordinatorError>,
 }
 
 impl TraceTask {
@@ -297,6 +315,9 @@ impl TraceTask {
     }
 
     fn store(&mut self, stream: Stream, masked: &[u8]) {
+        if self.lost.is_some() && stream != Stream::Runner {
+            return;
+        }
         if stream != Stream::Runner {
             self.watcher.push(masked);
         }
@@ -339,9 +360,12 @@ impl TraceTask {
     /// Sends what is pending, in pieces. `Err` means that it is worth trying again.
     async fn deliver(&mut self) -> Result<(), CoordinatorError> {
         while !self.pending.is_empty() {
-            let piece = self.pending.split_to(self.pending.len().min(PENDING_LIMIT_BYTES)).freeze();
+            let piece = self.pending.split_to(self.pending.len().min(PIECE_MAX_BYTES)).freeze();
             match self.options.coordinator.append_trace(&self.options.access, self.delivered, piece.clone()).await {
-                Ok(()) => self.delivered += piece.len() as u64,
+                Ok(()) => {
+                    self.delivered += piece.len() as u64;
+                    self.failures = 0;
+                }
                 Err(refusal @ CoordinatorError::Refused { .. }) => {
                     self.refused = Some(refusal);
                     self.pending.clear();
@@ -349,10 +373,25 @@ impl TraceTask {
                 Err(error) => {
                     let rest = std::mem::replace(&mut self.pending, BytesMut::from(piece));
                     self.pending.unsplit(rest);
-                    return Err(error);
+                    return self.not_delivered(error);
                 }
             }
         }
+        Ok(())
+    }
+
+    fn not_delivered(&mut self, error: CoordinatorError) -> Result<(), CoordinatorError> {
+        if !matches!(error, CoordinatorError::File { .. }) {
+            return Err(error);
+        }
+        self.failures += 1;
+        if self.failures < STORE_ATTEMPTS {
+            return Err(error);
+        }
+        tracing::error!(job = %self.options.access.id, error = chain(&error), "the trace cannot be kept; the job ends");
+        self.pending.clear();
+        self.lost.get_or_insert(error);
+        self.options.lost.cancel();
         Ok(())
     }
 
@@ -366,8 +405,8 @@ impl TraceTask {
             }
             delay *= 2;
         }
-        match self.refused {
-            Some(refusal) => Err(refusal),
+        match self.refused.or(self.lost) {
+            Some(error) => Err(error),
             None => Ok(TraceChecksum { checksum: Some(format!("crc32:{:08x}", self.checksum.finalize())), bytesize: Some(self.size) }),
         }
     }

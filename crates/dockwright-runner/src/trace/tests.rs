@@ -11,6 +11,8 @@ use crate::coordinator::{ArtifactUpload, JobSignals};
 struct Recorder {
     received: Mutex<Vec<u8>>,
     unreachable_for: Mutex<u32>,
+    /// How often there is no room for a piece; once it is through, there is again.
+    full_for: Mutex<u32>,
 }
 
 impl Coordinator for Recorder {
@@ -28,6 +30,11 @@ impl Coordinator for Recorder {
             if *left > 0 {
                 *left -= 1;
                 return Err(CoordinatorError::Unreachable { source: "down".into() });
+            }
+            let mut left = self.full_for.lock().expect("not poisoned");
+            if *left > 0 {
+                *left -= 1;
+                return Err(CoordinatorError::File { path: "/spool".into(), source: io::ErrorKind::StorageFull.into() });
             }
             let mut received = self.received.lock().expect("not poisoned");
             assert_eq!(offset, received.len() as u64, "pieces follow each other");
@@ -51,6 +58,14 @@ impl Coordinator for Recorder {
 }
 
 fn start(recorder: &Arc<Recorder>, limit_bytes: u64) -> (Trace, JoinHandle<Result<TraceChecksum, CoordinatorError>>) {
+    start_with(recorder, limit_bytes, &CancellationToken::new())
+}
+
+fn start_with(
+    recorder: &Arc<Recorder>,
+    limit_bytes: u64,
+    lost: &CancellationToken,
+) -> (Trace, JoinHandle<Result<TraceChecksum, CoordinatorError>>) {
     let coordinator: Arc<dyn Coordinator> = Arc::<Recorder>::clone(recorder);
     let options = TraceOptions {
         coordinator,
@@ -60,6 +75,7 @@ fn start(recorder: &Arc<Recorder>, limit_bytes: u64) -> (Trace, JoinHandle<Resul
         limit_bytes,
         interval: Duration::ZERO,
         retry_delay: Duration::from_millis(1),
+        lost: lost.clone(),
     };
     let secret = Variable { key: "S".to_owned(), value: "tulip".to_owned(), masked: true, ..Variable::default() };
     Trace::start(options, &JobVariables::new(vec![secret]), &["rosebud"], &[])
@@ -109,4 +125,34 @@ async fn a_long_trace_is_cut_between_characters() {
     let text = text(&recorder, delivered).await;
     assert!(text.starts_with("abc\n\u{1b}[33;1mJob's log exceeded limit of 4 bytes.\n"), "{text}");
     assert!(!text.contains("more\n") && !text.contains("even more"), "{text}");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_for_a_moment_costs_nothing() {
+    let recorder = Arc::<Recorder>::default();
+    *recorder.full_for.lock().expect("not poisoned") = STORE_ATTEMPTS - 1;
+    let (trace, delivered) = start(&recorder, 1000);
+    trace.write(Stream::Stdout, "everything").await;
+    trace.finish().await;
+    assert_eq!(text(&recorder, delivered).await, "everything");
+}
+
+#[tokio::test]
+async fn a_disk_that_stays_full_ends_the_job_with_the_runners_last_words() {
+    let recorder = Arc::<Recorder>::default();
+    let lost = CancellationToken::new();
+    let (trace, delivered) = start_with(&recorder, 1000, &lost);
+    trace.write(Stream::Stdout, "kept ").await;
+    while recorder.received.lock().expect("not poisoned").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    *recorder.full_for.lock().expect("not poisoned") = STORE_ATTEMPTS;
+    trace.write(Stream::Stdout, "no room").await;
+    lost.cancelled().await;
+    trace.write(Stream::Stdout, "too late").await;
+    trace.write(Stream::Runner, "the end").await;
+    trace.finish().await;
+    let error = delivered.await.expect("the task ends").expect_err("the trace is not whole");
+    assert!(matches!(error, CoordinatorError::File { .. }), "{error:?}");
+    assert_eq!(*recorder.received.lock().expect("not poisoned"), b"kept the end");
 }

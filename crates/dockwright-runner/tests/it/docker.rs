@@ -1,8 +1,12 @@
 //! Jobs with an image, on a real dockerd.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use dockwright_job::{Artifact, Cache, FailureReason, Hook, HookName, Image, JobPayload, JobState, Variable};
@@ -377,7 +381,10 @@ async fn an_engine_of_the_jobs_own_is_given_back_and_brings_the_helper() {
     let mut config = place.config();
     // The daemon's own file system is that of this machine, where its socket is not in the usual place.
     config.docker.job_engine_socket = false;
-    config.docker.helper_binary = "/nonexistent".into();
+    // Of use here, and in no container.
+    config.docker.helper_binary = place.root.path().join("helper");
+    fs::write(&config.docker.helper_binary, format!("#!/bin/sh\nexec {} \"$@\"\n", helper_binary().display())).expect("a script");
+    fs::set_permissions(&config.docker.helper_binary, fs::Permissions::from_mode(0o755)).expect("its mode");
     let recorder = Recorder::with([job(&place, 1, "busybox", &["cat file"])]);
     run(&recorder, lender(daemon.endpoint()), config.clone(), 1, &CancellationToken::new()).await;
     let trace = recorder.trace(1);

@@ -59,6 +59,8 @@ pub(crate) struct ServedJob {
     pub(crate) uploads: Vec<(String, Vec<u8>)>,
     /// The final state, as far as it was accepted.
     pub(crate) state: Option<String>,
+    /// The state that somebody else gave it, after which the server takes nothing more.
+    closed: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -124,6 +126,26 @@ impl FakeServer {
         look(self.state().jobs.get(&JobId(id)).expect("the job was handed out"))
     }
 
+    /// Somebody closed the job: `canceled`, `failed`.
+    pub(crate) fn close(&self, id: u64, state: &'static str) {
+        self.state().jobs.get_mut(&JobId(id)).expect("the job was handed out").closed = Some(state);
+    }
+
+    /// The server was set back to a time before the job.
+    pub(crate) fn forget(&self, id: u64) {
+        self.state().jobs.remove(&JobId(id));
+    }
+
+    /// The job has another token by now: it was given to somebody else.
+    pub(crate) fn give_away(&self, id: u64) {
+        self.state().jobs.get_mut(&JobId(id)).expect("the job was handed out").token = "of-somebody-else".to_owned();
+    }
+
+    /// Another job waits.
+    pub(crate) fn queue(&self, payload: JobPayload) {
+        self.state().queue.push_back(payload);
+    }
+
     pub(crate) fn log(&self) -> String {
         self.state().log.iter().map(|line| format!("{line}\n")).collect()
     }
@@ -151,6 +173,10 @@ impl FakeServer {
 impl State {
     pub(crate) fn trace(&self, id: u64) -> &[u8] {
         self.jobs.get(&JobId(id)).map_or(&[], |job| &job.trace)
+    }
+
+    pub(crate) fn knows(&self, id: u64) -> bool {
+        self.jobs.contains_key(&JobId(id))
     }
 
     /// Whether all planned faults have happened.
@@ -278,6 +304,9 @@ fn carry_out(state: &mut State, method: &Method, id: u64, kind: &str, headers: &
     let Some(job) = state.jobs.get_mut(&JobId(id)) else { return reply(404, r#"{"message":"404 Not Found"}"#) };
     if headers.get("job-token").and_then(|token| token.to_str().ok()) != Some(job.token.as_str()) {
         return reply(403, r#"{"message":"403 Forbidden"}"#);
+    }
+    if let Some(state) = job.closed {
+        return with_headers(reply(403, r#"{"message":"403 Forbidden  - Job is not running"}"#), &[("job-status", state.to_owned())]);
     }
     match (method.as_str(), kind) {
         ("PUT", "update") => update(job, value),

@@ -15,29 +15,37 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fake_server::{FakeServer, Fault, TOKEN},
+    faults::assert_documented,
     support::{Place, step, variable},
 };
 
 /// Runs jobs from a server until it is stopped.
-struct Worker {
+pub(crate) struct Worker {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Worker {
-    fn start(place: &Place, server: &FakeServer) -> Self {
+    pub(crate) fn start(place: &Place, server: &FakeServer) -> Self {
         Self::start_with(place, server, |_| {})
     }
 
     fn start_with(place: &Place, server: &FakeServer, change: impl FnOnce(&mut RunnerIdentity)) -> Self {
+        let settings = ServerSettings { report_timeout: Some(Duration::from_millis(500)), ..ServerSettings::new(server.url()) };
+        Self::start_as(place, settings, |identity| {
+            identity.check_interval = Duration::from_millis(50);
+            identity.trace_interval = Duration::from_millis(30);
+            change(identity);
+        })
+    }
+
+    /// Times as GitLab Runner's, but for what `change` changes.
+    pub(crate) fn start_as(place: &Place, settings: ServerSettings, change: impl FnOnce(&mut RunnerIdentity)) -> Self {
         let mut config = place.config();
         config.shell.with_engine = false;
-        let settings = ServerSettings { report_timeout: Some(Duration::from_millis(500)), ..ServerSettings::new(server.url()) };
         let client = Arc::new(Client::new(settings).expect("a client"));
         let spool = place.root.path().join("spool");
         let mut identity = RunnerIdentity::new(RunnerToken::new(TOKEN), "s_0123456789ab", details(Some(ExecutorKind::Shell)), spool);
-        identity.check_interval = Duration::from_millis(50);
-        identity.trace_interval = Duration::from_millis(30);
         change(&mut identity);
         let runner = Runner {
             coordinator: Arc::new(HttpCoordinator::new(client, identity)),
@@ -51,16 +59,16 @@ impl Worker {
         Self { stop, task }
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         self.task.await.expect("the runner ends");
     }
 }
 
 /// What the job of most tests prints is known to the byte.
-const SCRIPT: [&str; 2] = ["for i in $(seq 1 40); do echo \"line $i\"; sleep 0.01; done", "echo the end"];
+pub(crate) const SCRIPT: [&str; 2] = ["for i in $(seq 1 40); do echo \"line $i\"; sleep 0.01; done", "echo the end"];
 
-fn assert_whole(server: &FakeServer, id: u64) {
+pub(crate) fn assert_whole(server: &FakeServer, id: u64) {
     let trace = server.job(id, |job| String::from_utf8_lossy(&job.trace).into_owned());
     let lines: Vec<&str> = trace.lines().filter(|line| line.starts_with("line ")).collect();
     let expected: Vec<String> = (1..=40).map(|number| format!("line {number}")).collect();
@@ -116,6 +124,7 @@ async fn the_trace_survives_every_fault_of_the_trace() {
         assert!(server.state().is_through(), "{fault:?} did not happen: {}", server.log());
         assert_whole(&server, 1);
         assert_eq!(server.job(1, |job| job.state.clone()).as_deref(), Some("success"));
+        assert_documented("the_trace_survives_every_fault_of_the_trace", &server, 1);
     });
     futures_util::future::join_all(runs).await;
 }
@@ -143,6 +152,7 @@ async fn the_end_survives_every_fault_of_the_update() {
         server.until_ended(1).await;
         worker.end().await;
         assert_whole(&server, 1);
+        assert_documented("the_end_survives_every_fault_of_the_update", &server, 1);
     });
     futures_util::future::join_all(runs).await;
 }
@@ -179,6 +189,9 @@ async fn canceling_lets_after_script_run_and_canceled_does_not() {
         assert_eq!(mark.exists(), runs_after_script, "{status}: {}", server.log());
         // What was canceled at once has its state already.
         assert_eq!(server.job(1, |job| job.state.is_some()), runs_after_script, "{}", server.log());
+        if runs_after_script {
+            assert_documented("canceling_lets_after_script_run_and_canceled_does_not", &server, 1);
+        }
     }
 }
 
@@ -195,10 +208,11 @@ async fn a_job_that_was_given_to_somebody_else_does_not_run() {
         worker.end().await;
         assert!(!mark.exists(), "{status}");
         assert_eq!(server.job(1, |job| job.trace.len()), 0);
+        assert_documented("a_job_that_was_given_to_somebody_else_does_not_run", &server, 1);
     }
 }
 
-fn with_artifacts(place: &Place) -> JobPayload {
+pub(crate) fn with_artifacts(place: &Place) -> JobPayload {
     let mut payload = place.payload(1, &["printf content > file"]);
     payload.artifacts = vec![Artifact {
         name: "out".to_owned(),
@@ -226,6 +240,7 @@ async fn an_upload_that_breaks_off_is_sent_again() {
         let text = String::from_utf8_lossy(&body);
         assert!(text.contains("name=\"file\"; filename=\"out.zip\""), "{text}");
         assert!(body.windows(4).any(|window| window == b"PK\x03\x04"), "the form holds an archive");
+        assert_documented("an_upload_that_breaks_off_is_sent_again", &server, 1);
     }
 }
 
@@ -241,6 +256,7 @@ async fn an_upload_that_is_too_large_fails_the_job() {
     assert_eq!((&last["state"], &last["failure_reason"]), (&"failed".into(), &"runner_system_failure".into()));
     let trace = server.job(1, |job| String::from_utf8_lossy(&job.trace).into_owned());
     assert!(trace.contains("413 Payload Too Large (as planned)"), "{trace}");
+    assert_documented("an_upload_that_is_too_large_fails_the_job", &server, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

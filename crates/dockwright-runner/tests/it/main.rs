@@ -5,6 +5,7 @@ mod docker;
 mod docker_settings;
 mod dockerd;
 mod fake_server;
+mod faults;
 mod http;
 mod remote_cache;
 mod s3_server;

@@ -81,3 +81,25 @@ fn the_core_reaches_no_async_runtime() {
         }
     }
 }
+
+/// The table of faults is as true as its tests: each of them exists, and looks its own row up.
+#[test]
+fn documented_faults_have_their_tests() {
+    let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let tests = format!("{}{}", sources(&format!("{crates}/dockwright-runner/tests")), sources(&format!("{crates}/dockwright/tests")));
+    let rows = dockwright_testing::documented_faults();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        assert!(tests.contains(&format!("fn {}(", row.test)), "no test `{}`", row.test);
+        assert!(tests.contains(&format!("\"{}\"", row.test)), "the test `{}` does not compare itself with its row", row.test);
+    }
+}
+
+fn sources(directory: &str) -> String {
+    let entries = std::fs::read_dir(directory).expect("a directory of tests").map(|entry| entry.expect("an entry").path());
+    let texts = entries.map(|path| match path.is_dir() {
+        true => sources(&path.to_string_lossy()),
+        false => std::fs::read_to_string(&path).unwrap_or_default(),
+    });
+    texts.collect()
+}

@@ -1,6 +1,7 @@
 //! The runner's commands as they are typed, against a coordinator that answers as GitLab does.
 
 mod coordinator;
+mod faults;
 mod service;
 
 use std::{

@@ -163,6 +163,8 @@ second:
     printed.read_to_string(&mut rest).expect("text");
     assert!(run.wait().expect("dockwright ends").success(), "{rest}");
     assert!(rest.contains("Job failed (system failure)") && rest.contains("alive"), "{rest}");
+    // What the trace calls a system failure is a reason of its own at the coordinator.
+    assert_eq!(dockwright_testing::documented_fault("a_dead_engine_host_is_replaced").failure_reason, "runner_system_failure");
 }
 
 /// A broken project and what must be said about it.

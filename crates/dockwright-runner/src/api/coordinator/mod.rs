@@ -12,6 +12,7 @@
 
 mod report;
 mod spool;
+mod transfer;
 
 use std::{
     collections::HashMap,
@@ -28,10 +29,10 @@ use tokio::{sync::oneshot, time::sleep};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    report::{Finish, Report, refused, unreachable},
+    report::{Finish, Report},
     spool::Spool,
 };
-use super::{ApiError, Client, Health, HealthLimits, JobStatusSignal, UpdateAnswer, UploadAnswer, UploadQuery};
+use super::{ApiError, Client, Health, HealthLimits, JobStatusSignal, UpdateAnswer};
 use crate::{
     Coordinator, CoordinatorError,
     coordinator::{ArtifactUpload, JobAccess, JobSignals},
@@ -40,11 +41,6 @@ use crate::{
 
 /// Longest pause between requests to a server that does not answer.
 const ABSENCE_PAUSE_MAX: Duration = Duration::from_secs(30);
-const UPLOAD_ATTEMPTS: u32 = 3;
-/// A server without room for the moment gets more time.
-const UPLOAD_ATTEMPTS_UNAVAILABLE: u32 = 6;
-const DOWNLOAD_ATTEMPTS: u32 = 3;
-const TRANSFER_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Who a runner is to its server, and how it behaves there.
 #[derive(Debug, Clone)]
@@ -60,8 +56,9 @@ pub struct RunnerIdentity {
     /// Pause between pieces of a trace, until the server names another.
     pub trace_interval: Duration,
     pub health: HealthLimits,
-    /// `job_status_final_update_retry_limit`.
-    pub final_attempts: u32,
+    /// `job_status_final_update_retry_limit`: how often the end of a job is reported again. The pauses in between double, so that ten
+    /// attempts last for 17 minutes.
+    pub final_retries: u32,
 }
 
 impl RunnerIdentity {
@@ -75,7 +72,7 @@ impl RunnerIdentity {
             check_interval: Duration::from_secs(3),
             trace_interval: Duration::from_secs(3),
             health: HealthLimits::default(),
-            final_attempts: 10,
+            final_retries: 10,
         }
     }
 }
@@ -247,7 +244,7 @@ impl HttpCoordinator {
             is_debug: is_debug(payload),
             interval: self.identity.trace_interval,
             final_interval: self.identity.trace_interval,
-            final_attempts: self.identity.final_attempts.max(1),
+            final_retries: self.identity.final_retries,
             sent: 0,
             last_sent: tokio::time::Instant::now(),
         };
@@ -321,49 +318,7 @@ impl HttpCoordinator {
         if signals.abort.is_cancelled() {
             return Err(CoordinatorError::Refused { request: "the trace", reason: "the job is over at the coordinator".to_owned() });
         }
-        spool.append(offset, bytes).map_err(|source| CoordinatorError::File { path: "the job's trace".into(), source })
-    }
-
-    async fn upload(&self, job: &JobAccess, upload: &ArtifactUpload) -> Result<(), CoordinatorError> {
-        let query = UploadQuery { artifact: &upload.artifact, filename: &upload.filename };
-        let mut attempt = 1;
-        loop {
-            let error = match self.client.upload_artifacts(job.id, &job.token, query, &upload.file).await {
-                Ok(UploadAnswer::Stored) => return Ok(()),
-                Ok(UploadAnswer::TooLarge(error) | UploadAnswer::Forbidden(error)) => return Err(refused("the artifacts", &error)),
-                Err(error) => error,
-            };
-            let attempts = match error.status() {
-                Some(StatusCode::SERVICE_UNAVAILABLE) => UPLOAD_ATTEMPTS_UNAVAILABLE,
-                _ => UPLOAD_ATTEMPTS,
-            };
-            if attempt >= attempts {
-                return Err(unreachable(error));
-            }
-            tracing::warn!(job = %job.id, error = outcome::chain(&error), "the artifacts are uploaded again");
-            sleep(TRANSFER_RETRY_DELAY * attempt).await;
-            attempt += 1;
-        }
-    }
-
-    async fn download(&self, dependency: &Dependency, to: &Path) -> Result<(), CoordinatorError> {
-        for attempt in 1.. {
-            let is_first = attempt == 1;
-            let error = match self.client.download_artifacts(dependency.id, &dependency.token, is_first, to).await {
-                Ok(()) => break,
-                Err(error) => error,
-            };
-            let is_final = matches!(error.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND));
-            if is_final {
-                return Err(refused("artifacts of an earlier job", &error));
-            }
-            if attempt >= DOWNLOAD_ATTEMPTS {
-                return Err(unreachable(error));
-            }
-            tracing::warn!(job = %dependency.id, error = outcome::chain(&error), "the artifacts are downloaded again");
-            sleep(TRANSFER_RETRY_DELAY).await;
-        }
-        Ok(())
+        spool.append(offset, bytes).map_err(|source| CoordinatorError::File { path: self.identity.spool_dir.clone(), source })
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Report {
     pub(super) interval: Duration,
     /// Pause at the job's end, when there is nothing else to wait for.
     pub(super) final_interval: Duration,
-    pub(super) final_attempts: u32,
+    pub(super) final_retries: u32,
     /// Bytes that the server has.
     pub(super) sent: u64,
     pub(super) last_sent: Instant,
@@ -116,13 +116,14 @@ impl Report {
 
     /// Sends what is new, or that the job is still alive.
     async fn advance(&mut self) -> Result<(), Stop> {
-        match self.send_trace().await {
-            // A server that has not heard of the job yet, or not again, may do so later.
-            Err(Stop::Over(error)) if !self.signals.abort.is_cancelled() => return Err(Stop::Later(unreachable(error))),
-            other => other?,
-        }
+        let sent = match self.send_trace().await {
+            // A server that has not heard of the job yet, or not again, may do so later. Whether it ever will is what its answer to the
+            // sign of life says.
+            Err(Stop::Over(error)) if !self.signals.abort.is_cancelled() => Some(Stop::Later(unreachable(error))),
+            other => other.map(|()| None)?,
+        };
         if self.last_sent.elapsed() < SILENCE_MAX {
-            return Ok(());
+            return sent.map_or(Ok(()), Err);
         }
         let update = JobUpdate {
             token: self.access.token.clone(),
@@ -192,7 +193,7 @@ impl Report {
             match self.try_to_finish(update).await {
                 Ok(()) => break,
                 Err(Stop::Over(error)) => return Err(refused("the job's end", &error)),
-                Err(Stop::Later(error)) if attempt >= self.final_attempts => return Err(error),
+                Err(Stop::Later(error)) if attempt > self.final_retries => return Err(error),
                 Err(Stop::Later(error)) => self.note(&error),
             }
             sleep(delay).await;

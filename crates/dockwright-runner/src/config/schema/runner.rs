@@ -25,7 +25,7 @@ pub static RUNNER: Table = Table::with_flags(
         boolean("strict_check_interval").optional().flag().honoured(),
         integer("unhealthy_requests_limit").flag().honoured(),
         duration("unhealthy_interval").optional().flag().no_variable().honoured(),
-        integer("job_status_final_update_retry_limit").flag().variable("RUNNER_job_status_final_update_retry_limit").ignored(NOT_DONE),
+        integer("job_status_final_update_retry_limit").flag().variable("RUNNER_job_status_final_update_retry_limit").honoured(),
         table("experimental", &EXPERIMENTAL).ignored("a runner is ready once its configuration is read"),
         text("url").written().flag().variable("CI_SERVER_URL").honoured(),
         integer("id").written().honoured(),

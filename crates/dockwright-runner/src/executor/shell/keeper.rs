@@ -39,8 +39,9 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts `program internal helper keep` with further environment for the scripts.
-    pub(super) fn start(program: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self, ExecuteError> {
+    /// Starts `program internal helper keep` with further environment for the scripts. The directory `temporary` is removed with the
+    /// last of their processes.
+    pub(super) fn start(program: &Path, temporary: &str, configure: impl FnOnce(&mut Command)) -> Result<Self, ExecuteError> {
         // A check of its own, since what fails to start would only be "not found".
         fs::metadata(program).map_err(ExecuteError::file("find the program", program))?;
         let start = || -> io::Result<Self> {
@@ -48,7 +49,7 @@ impl Keeper {
             let (stdout, stdout_writer) = io::pipe()?;
             let (stderr, stderr_writer) = io::pipe()?;
             let mut command = Command::new(program);
-            command.args(["internal", "helper", "keep"]);
+            command.args(["internal", "helper", "keep", temporary]);
             // A group of its own: Ctrl-C at the terminal is for the runner, which then stops the job.
             command.process_group(0).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(stdout_writer).stderr(stderr_writer);
             configure(&mut command);

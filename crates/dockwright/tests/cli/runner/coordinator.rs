@@ -23,10 +23,15 @@ pub(super) struct FakeGitlab {
 struct State {
     /// Requests with their bodies.
     log: Vec<(String, Value)>,
-    /// Script of the job that waits for the runner with this token.
-    queue: BTreeMap<String, String>,
+    /// What is special in the job that waits for the runner with this token.
+    queue: BTreeMap<String, Value>,
     jobs: u64,
+    /// By the path of the request.
+    traces: BTreeMap<String, Vec<u8>>,
 }
+
+/// The end of paths whose requests are never answered: artifacts, up and down.
+pub(super) const NO_ANSWER: &str = "/artifacts";
 
 impl FakeGitlab {
     /// Serves until the process ends.
@@ -37,8 +42,9 @@ impl FakeGitlab {
         let kept = Arc::clone(&state);
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
+                let kept = Arc::clone(&kept);
                 // A runner that was told to end leaves requests behind.
-                let _ = serve(&connection, &kept);
+                thread::spawn(move || serve(&connection, &kept));
             }
         });
         Self { address, state }
@@ -46,7 +52,28 @@ impl FakeGitlab {
 
     /// Gives a job to the runner with this token.
     pub(super) fn give(&self, token: &str, script: &str) {
-        self.state.lock().expect("the state").queue.insert(token.to_owned(), script.to_owned());
+        self.give_with(token, json!({"steps": [step("script", script)]}));
+    }
+
+    /// Gives a job with some fields of its own.
+    pub(super) fn give_with(&self, token: &str, fields: Value) {
+        self.state.lock().expect("the state").queue.insert(token.to_owned(), fields);
+    }
+
+    /// Returns what has come of a job's trace.
+    pub(super) fn trace(&self, job: u64) -> String {
+        let state = self.state.lock().expect("the state");
+        let trace = state.traces.get(&format!("PATCH /api/v4/jobs/{job}/trace"));
+        trace.map(|trace| String::from_utf8_lossy(trace).into_owned()).unwrap_or_default()
+    }
+
+    /// Waits until a job has printed something.
+    pub(super) fn until_printed(&self, job: u64, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.trace(job).contains(text) {
+            assert!(Instant::now() < deadline, "no `{text}` in\n{}", self.trace(job));
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until so many jobs have ended, and returns the bodies of their last reports.
@@ -108,12 +135,28 @@ fn serve(mut connection: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let content = body;
+    let body: Value = serde_json::from_slice(&content).unwrap_or_default();
     let mut state = state.lock().expect("the state");
-    let (status, answer) = answer(&request, &body, &mut state);
+    if request.split('?').next().is_some_and(|path| path.ends_with(NO_ANSWER)) {
+        state.log.push((request, body));
+        drop(state);
+        // Until the runner ends the connection.
+        return reader.read(&mut [0]).map(|_| ());
+    }
+    let (mut status, answer) = answer(&request, &body, &mut state);
+    let mut end = 0;
+    if let Some((start, _)) = range.split_once('-') {
+        let trace = state.traces.entry(request.split('?').next().unwrap_or_default().to_owned()).or_default();
+        if start.parse() == Ok(trace.len()) {
+            trace.extend_from_slice(&content);
+        } else {
+            status = "416 Range Not Satisfiable";
+        }
+        end = trace.len();
+    }
     state.log.push((request, body));
     let answer = if answer.is_null() { String::new() } else { answer.to_string() };
-    let end = range.split_once('-').and_then(|(_, end)| end.parse::<u64>().ok()).map_or(0, |end| end + 1);
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nrange: 0-{end}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         answer.len()
@@ -134,9 +177,9 @@ fn answer(request: &str, body: &Value, state: &mut State) -> (&'static str, Valu
         }
         "DELETE /api/v4/runners" | "DELETE /api/v4/runners/managers" => ("204 No Content", Value::Null),
         "POST /api/v4/jobs/request" => match state.queue.remove(body["token"].as_str().unwrap_or_default()) {
-            Some(script) => {
+            Some(fields) => {
                 state.jobs += 1;
-                ("201 Created", job(state.jobs, &script))
+                ("201 Created", job(state.jobs, &fields))
             }
             None => ("204 No Content", Value::Null),
         },
@@ -146,8 +189,13 @@ fn answer(request: &str, body: &Value, state: &mut State) -> (&'static str, Valu
     }
 }
 
-fn job(id: u64, script: &str) -> Value {
-    json!({
+/// One entry of `steps`.
+pub(super) fn step(name: &str, script: &str) -> Value {
+    json!({"name": name, "script": [script], "timeout": 600, "when": "on_success", "allow_failure": false})
+}
+
+fn job(id: u64, fields: &Value) -> Value {
+    let mut job = json!({
         "id": id,
         "token": format!("job-token-{id}"),
         "job_info": {"name": "test", "stage": "test", "project_id": 1, "project_name": "p", "project_full_path": "g/p"},
@@ -155,6 +203,10 @@ fn job(id: u64, script: &str) -> Value {
         "runner_info": {"timeout": 600},
         "features": {"failure_reasons": ["runner_interrupted"]},
         "variables": [{"key": "GIT_STRATEGY", "value": "none", "public": true}],
-        "steps": [{"name": "script", "script": [script], "timeout": 600, "when": "on_success", "allow_failure": false}],
-    })
+        "steps": [],
+    });
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        job[name] = value.clone();
+    }
+    job
 }

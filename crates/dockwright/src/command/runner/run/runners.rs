@@ -79,11 +79,14 @@ impl Runners {
             ExecutorChoice::Docker | ExecutorChoice::ByImage => ExecutorKind::Docker,
         };
         config.tls = client.tls_files();
-        let identity = RunnerIdentity {
+        let mut identity = RunnerIdentity {
             health: health(&entry),
             trace_interval: config.trace_interval,
             ..RunnerIdentity::new(entry.token.clone(), config.system_id.clone(), details(Some(kind)), spool(&scratch))
         };
+        if let Ok(retries @ 1..) = u32::try_from(entry.job_status_final_update_retry_limit) {
+            identity.final_retries = retries;
+        }
         let coordinator = Arc::new(HttpCoordinator::new(Arc::new(client), identity));
         let engines = self.engines_of(&entry);
         Ok(ManagedRunner { entry, coordinator, engines, config })
