@@ -223,6 +223,7 @@ impl<'a> Evaluation<'a> {
 /// Paths of child pipelines may hold variables.
 fn expanded_bridge(bridge: &Bridge, variables: &IndexMap<String, String>) -> Bridge {
     let mut bridge = bridge.clone();
+    bridge.branch = bridge.branch.map(|branch| expand_blank(&branch, variables));
     match &mut bridge.downstream {
         Downstream::Project(path) => *path = expand_blank(path, variables),
         Downstream::Child(includes) => {

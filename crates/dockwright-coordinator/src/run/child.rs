@@ -21,11 +21,11 @@ const ROOT: &str = ".git/dockwright-child.yml";
 /// Largest archive, and largest file of it, that a configuration is taken from.
 const ARTIFACT_SIZE_BYTES: u64 = 5 * 1024 * 1024;
 /// Levels of pipelines below the first.
-pub(super) const MAX_DEPTH: usize = 2;
+pub(crate) const MAX_DEPTH: usize = 2;
 
 /// Why there is no child pipeline, in words for the trace of the job that was to start it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ChildError {
+pub(crate) enum ChildError {
     #[error("the child pipeline would be more than {MAX_DEPTH} levels below the first pipeline")]
     TooDeep,
     #[error("job `{job}` left no artifacts to take `{path}` from")]
@@ -39,14 +39,14 @@ pub(super) enum ChildError {
 }
 
 /// A file of the configuration, with the archive that it is in.
-pub(super) struct Source {
-    pub(super) include: ChildInclude,
+pub(crate) struct Source {
+    pub(crate) include: ChildInclude,
     /// Absent for a local file, and for a job that left no artifacts.
-    pub(super) archive: Option<PathBuf>,
+    pub(crate) archive: Option<PathBuf>,
 }
 
 /// Reads and evaluates the configuration. Looks at files and asks Git, so it blocks.
-pub(super) fn make(
+pub(crate) fn make(
     project: &Project,
     trigger: &Trigger,
     registry: Option<&RegistryFacts>,

@@ -41,13 +41,10 @@ pub(super) fn evaluated(project: &Project, trigger: &Trigger) -> Result<Pipeline
     let context = context(project, trigger, None);
     let parsed = parse(CONFIG_FILE, project, &context);
     let (pipeline, problems) = configuration::evaluated(&parsed, &context);
-    if has_errors(&problems) || pipeline.jobs.is_empty() {
+    if has_errors(&problems) {
         return Err(ServerError::Configuration(problems));
     }
-    match pipeline.jobs.iter().find(|job| job.bridge.is_some()) {
-        Some(job) => Err(ServerError::invalid(format!("job `{}` has `trigger`: the coordinator starts no child pipelines yet", job.name))),
-        None => Ok(pipeline),
-    }
+    Ok(pipeline)
 }
 
 /// What a pipeline is started with, as the database keeps it.
@@ -76,10 +73,14 @@ impl Live {
         }
     }
 
-    /// Puts a pipeline together again.
-    pub(super) fn restored(connection: &Connection, record: &PipelineRecord, project: Project) -> Result<Self, ServerError> {
-        let trigger = Trigger { source: record.source.clone(), variables: read_variables(&record.variables), inputs: Vec::new() };
-        let pipeline = evaluated(&project, &trigger)?;
+    /// Puts a pipeline together again from what is known of it and from its rows.
+    pub(super) fn restored(
+        connection: &Connection,
+        record: &PipelineRecord,
+        project: Project,
+        trigger: Trigger,
+        pipeline: Pipeline,
+    ) -> Result<Self, ServerError> {
         let jobs = JobRecord::list(connection, "WHERE pipeline_id = ? AND is_latest ORDER BY position", params![record.id])?;
         let is_same = jobs.len() == pipeline.jobs.len() && jobs.iter().zip(&pipeline.jobs).all(|(left, right)| left.name == right.name);
         if !is_same {
@@ -172,7 +173,8 @@ pub(super) fn insert_job(
     tries: u8,
 ) -> Result<JobId, ServerError> {
     transaction.execute(
-        "INSERT INTO jobs (pipeline_id, position, name, stage, tags, status, tries, token, created_at) VALUES (?, ?, ?, ?, ?, 'created', ?, ?, ?)",
+        "INSERT INTO jobs (pipeline_id, position, name, stage, tags, status, tries, token, created_at, is_bridge)
+         VALUES (?, ?, ?, ?, ?, 'created', ?, ?, ?, ?)",
         params![
             pipeline,
             position,
@@ -181,7 +183,8 @@ pub(super) fn insert_job(
             record::joined(&job.tags),
             tries,
             crate::run::new_token().expose(),
-            record::now()
+            record::now(),
+            job.bridge.is_some()
         ],
     )?;
     Ok(JobId(u64::try_from(transaction.last_insert_rowid()).unwrap_or_default()))

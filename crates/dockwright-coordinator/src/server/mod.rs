@@ -10,8 +10,10 @@
 //! crash a pipeline goes on from its rows ([`live`]). A job that was handed out is the runner's once the runner has confirmed it; until
 //! then it goes back to the queue after [`ACKNOWLEDGE_WITHIN`].
 
+mod bridges;
 mod control;
 mod database;
+mod draft;
 mod error;
 mod files;
 mod live;
@@ -33,7 +35,7 @@ use dockwright_job::JobId;
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
-pub use control::{NewPipeline, Push};
+pub use control::{NewPipeline, PipelineFilter, Push};
 pub use error::ServerError;
 pub use queue::{JobUpdateRequest, Standing};
 pub(crate) use record::seconds_since;

@@ -1,5 +1,7 @@
 //! `dockwright coordinator serve` with runners: whole pipelines over HTTP.
 
+mod downstream;
+mod rest;
 mod world;
 
 use std::{fmt::Write as _, time::Duration};

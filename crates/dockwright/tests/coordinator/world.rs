@@ -55,6 +55,21 @@ impl World {
         commit(&self.root.path().join("repository"), config);
     }
 
+    /// Writes a file for the next commit.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        fs::write(self.root.path().join("repository").join(path), text).expect("a file");
+    }
+
+    /// Serves one more repository, with one commit on a branch.
+    pub(crate) fn add_project(&self, path: &str, branch: &str, config: &str) {
+        let repository = self.root.path().join(path.replace('/', "-"));
+        fs::create_dir(&repository).expect("a directory");
+        git(&repository, &["init", "--quiet"]);
+        git(&repository, &["checkout", "--quiet", "-B", branch]);
+        commit(&repository, config);
+        self.json("POST", "/projects", &serde_json::json!({ "path": path, "repository": repository }).to_string());
+    }
+
     /// Ends the coordinator without a word and starts it again at the same address.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill().expect("it runs");
@@ -71,6 +86,11 @@ impl World {
         call(&self.address, method, path, &format!("PRIVATE-TOKEN: {}\r\n", self.token("personal-token")), body)
     }
 
+    /// Returns the head of an answer.
+    pub(crate) fn head(&self, path: &str) -> String {
+        exchange(&self.address, "GET", path, &format!("PRIVATE-TOKEN: {}\r\n", self.token("personal-token")), "").1
+    }
+
     pub(crate) fn json(&self, method: &str, path: &str, body: &str) -> Value {
         let (status, bytes) = self.call(method, path, body);
         assert!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(&bytes));
@@ -82,7 +102,7 @@ impl World {
     }
 
     pub(crate) fn jobs(&self, pipeline: u64) -> Vec<Value> {
-        let jobs = self.json("GET", &format!("/projects/1/pipelines/{pipeline}/jobs?include_retried=true"), "");
+        let jobs = self.json("GET", &format!("/projects/1/pipelines/{pipeline}/jobs?include_retried=true&per_page=100"), "");
         jobs.as_array().expect("a list").clone()
     }
 

@@ -6,15 +6,15 @@
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
 
 use dockwright_job::FailureReason;
-use dockwright_pipeline::{Bridge, ChildInclude, Downstream, Strategy, expand_blank};
+use dockwright_pipeline::{Bridge, ChildInclude, Downstream};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{Descent, EndedChild, Owner};
 use crate::{
-    event::{JobEvent, JobStatus, PipelineResult, PipelineStatus},
+    downstream,
+    event::{JobEvent, JobStatus, PipelineResult},
     payload::PayloadFacts,
-    predefined::{self, GivenVariable, Trigger},
     run::{
         REQUEST_QUEUE, Request,
         child::{self, ChildError},
@@ -60,7 +60,7 @@ impl Owner {
         if self.descent.depth >= child::MAX_DEPTH {
             return Err(ChildError::TooDeep);
         }
-        let trigger = self.child_trigger(job, bridge);
+        let trigger = downstream::trigger(&self.facts, &self.pipeline.jobs[job], bridge, "parent_pipeline");
         let sources: Vec<child::Source> =
             includes.iter().map(|include| child::Source { include: include.clone(), archive: self.archive_of(include) }).collect();
         let parent = self.facts.clone();
@@ -92,27 +92,6 @@ impl Owner {
         Ok(())
     }
 
-    /// Returns what a child pipeline is started with.
-    fn child_trigger(&self, job: JobIndex, bridge: &Bridge) -> Trigger {
-        let job = &self.pipeline.jobs[job];
-        let parent = &self.facts.trigger;
-        let mut visible = predefined::project_variables(&self.facts.project, parent, self.facts.registry.as_ref());
-        visible.extend(job.variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())));
-        visible.extend(parent.variables.iter().map(|given| (given.key.clone(), given.value.clone())));
-        let of_job = job.variables.iter().filter(|_| bridge.yaml_variables).map(|variable| GivenVariable {
-            key: variable.key.clone(),
-            value: if variable.raw { variable.value.clone() } else { expand_blank(&variable.value, &visible) },
-            masked: false,
-            file: false,
-        });
-        let mut variables: Vec<GivenVariable> = of_job.collect();
-        if bridge.pipeline_variables {
-            variables.retain(|variable| parent.variables.iter().all(|given| given.key != variable.key));
-            variables.extend(parent.variables.clone());
-        }
-        Trigger { source: "parent_pipeline".to_owned(), variables, inputs: Vec::new() }
-    }
-
     fn archive_of(&self, include: &ChildInclude) -> Option<PathBuf> {
         let ChildInclude::Artifact { job, .. } = include else { return None };
         let index = self.pipeline.jobs.iter().position(|known| known.name == *job)?;
@@ -126,14 +105,11 @@ impl Owner {
         self.ended_children.extend(result.jobs);
         let strategy = self.pipeline.jobs[job].bridge.as_ref().and_then(|bridge| bridge.strategy);
         let Some(strategy) = strategy.filter(|_| self.state.status(job) == JobStatus::Running) else { return };
-        match (result.status, strategy) {
-            (PipelineStatus::Success, _) | (PipelineStatus::Skipped, Strategy::Mirror) => {
-                self.step(Event::Ended(job, Outcome::Success)).await;
-            }
-            (status, _) => {
-                self.say(self.latest[job], &format!("The child pipeline ended as {}.\n", status.as_str())).await;
-                self.fail_bridge(job).await;
-            }
+        if downstream::is_success(result.status, strategy) {
+            self.step(Event::Ended(job, Outcome::Success)).await;
+        } else {
+            self.say(self.latest[job], &format!("The child pipeline ended as {}.\n", result.status.as_str())).await;
+            self.fail_bridge(job).await;
         }
     }
 }
