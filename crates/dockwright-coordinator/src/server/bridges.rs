@@ -162,6 +162,7 @@ impl Server {
                     seen: facts.project.clone(),
                     before_sha: upstream[0].before_sha.clone(),
                     trigger,
+                    registry: facts.registry.clone(),
                     pipeline,
                     archives: Some(archives),
                 })
@@ -282,7 +283,7 @@ impl Server {
         let Some(Downstream::Child(includes)) = downstream else { return Err(ServerError::NotFound { what: "parent pipeline" }) };
         let archives: Vec<Option<u64>> = serde_json::from_str(record.archives.as_deref().unwrap_or("[]")).unwrap_or_default();
         let archives: Vec<Option<JobId>> = archives.into_iter().map(|job| job.map(JobId)).collect();
-        let made = child::make(seen, trigger, None, &self.sources(&includes, &archives));
+        let made = child::make(seen, trigger, self.options.registry.as_ref(), &self.sources(&includes, &archives));
         made.map_err(|error| ServerError::invalid(error.to_string()))
     }
 

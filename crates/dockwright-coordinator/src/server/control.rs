@@ -301,9 +301,9 @@ impl Server {
         let trigger = Trigger { source: record.source.clone(), variables: live::read_variables(&record.variables), inputs: Vec::new() };
         let pipeline = match record.bridge_id {
             Some(bridge) if record.is_child() => self.child_again(book, &record, bridge, &seen, &trigger)?,
-            _ => live::evaluated(&seen, &trigger)?,
+            _ => live::evaluated(&seen, &trigger, self.options.registry.as_ref())?,
         };
-        let live = Live::restored(&book.connection, &record, seen, trigger, pipeline)?;
+        let live = Live::restored(&book.connection, &record, seen, trigger, self.options.registry.clone(), pipeline)?;
         book.live.insert(id, live);
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::{
     record::{self, Record as _},
 };
 use crate::{
-    predefined::Trigger,
+    predefined::{RegistryFacts, Trigger},
     project::{Mirror, Project},
     schedule::{Event, Plan, State},
 };
@@ -20,6 +20,7 @@ pub(super) struct Draft {
     pub(super) seen: Project,
     pub(super) before_sha: Option<String>,
     pub(super) trigger: Trigger,
+    pub(super) registry: Option<RegistryFacts>,
     pub(super) pipeline: Pipeline,
     /// Of a child pipeline: the jobs in whose archives the files of its configuration are.
     pub(super) archives: Option<Vec<Option<JobId>>>,
@@ -35,15 +36,16 @@ impl Server {
         let place = self.place(project, Mirror::default_branch(&project.repository));
         let seen = mirror.project(place, &at, &sha, new.before_sha.as_deref())?;
         let trigger = Trigger { source: new.source.clone(), variables: new.variables.clone(), inputs: Vec::new() };
-        let pipeline = live::evaluated(&seen, &trigger)?;
-        Ok(Draft { mirror, seen, before_sha: new.before_sha.clone(), trigger, pipeline, archives: None })
+        let pipeline = live::evaluated(&seen, &trigger, self.options.registry.as_ref())?;
+        let registry = self.options.registry.clone();
+        Ok(Draft { mirror, seen, before_sha: new.before_sha.clone(), trigger, registry, pipeline, archives: None })
     }
 }
 
 impl Draft {
     /// Writes the pipeline and starts it. Nothing has happened until the caller commits.
     pub(super) fn write(self, transaction: &Transaction<'_>, bridge: Option<JobId>) -> Result<(u64, Live), ServerError> {
-        let Self { mirror, seen, before_sha, trigger, pipeline, archives } = self;
+        let Self { mirror, seen, before_sha, trigger, registry, pipeline, archives } = self;
         if pipeline.jobs.is_empty() {
             return Err(ServerError::invalid("the pipeline would have no jobs"));
         }
@@ -76,7 +78,7 @@ impl Draft {
         // Before anybody hears of the pipeline, its commit must be safe from the collection of garbage.
         mirror.keep(id, &seen.sha)?;
         let state = State::new(Plan::new(&pipeline));
-        let facts = Live::facts(seen, trigger, &created, &pipeline).into();
+        let facts = Live::facts(seen, trigger, registry, &created, &pipeline).into();
         let mut live = Live { pipeline, facts, state, latest };
         (live.state, live.latest) = live.step(transaction, Event::Begin)?;
         Ok((id, live))

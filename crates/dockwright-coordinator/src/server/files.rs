@@ -9,7 +9,7 @@ use std::{
 use dockwright_job::{JobId, TraceChecksum};
 use rusqlite::params;
 
-use super::{ArtifactRecord, JobRecord, Server, ServerError, Standing, database, record::Record as _, secret};
+use super::{ArtifactRecord, JobRecord, ProjectRecord, Server, ServerError, Standing, database, record::Record as _, secret};
 use crate::dotenv;
 
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -151,6 +151,21 @@ impl Server {
         }
         let project = book.pipeline(job.pipeline_id)?.project_id;
         Ok(reader(&book.connection, token)?.is_some_and(|of_reader| of_reader == project))
+    }
+
+    /// Returns the project of the running job that has a token.
+    pub fn project_of_job_token(&self, token: &str) -> Result<Option<ProjectRecord>, ServerError> {
+        let book = self.book();
+        reader(&book.connection, token)?.map(|project| book.project(project)).transpose()
+    }
+
+    /// Returns the project that a repository of images belongs to: the one with the longest path that it begins with.
+    pub fn project_of_images(&self, repository: &str) -> Result<Option<ProjectRecord>, ServerError> {
+        let is_of = |project: &ProjectRecord| {
+            let rest = repository.strip_prefix(&project.path.to_lowercase());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        Ok(self.projects()?.into_iter().filter(is_of).max_by_key(|project| project.path.len()))
     }
 
     /// Returns the mirror of the project that a token of a running job may fetch.

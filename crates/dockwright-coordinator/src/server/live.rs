@@ -21,7 +21,7 @@ use crate::{
     dotenv,
     event::JobStatus,
     payload::{PayloadFacts, RunOfJob},
-    predefined::{GivenVariable, Trigger, context},
+    predefined::{GivenVariable, RegistryFacts, Trigger, context},
     project::Project,
     schedule::{self, Command, Event, Plan, RestoredJob, State},
 };
@@ -37,8 +37,8 @@ pub(super) struct Live {
 }
 
 /// Evaluates a configuration for a commit.
-pub(super) fn evaluated(project: &Project, trigger: &Trigger) -> Result<Pipeline, ServerError> {
-    let context = context(project, trigger, None);
+pub(super) fn evaluated(project: &Project, trigger: &Trigger, registry: Option<&RegistryFacts>) -> Result<Pipeline, ServerError> {
+    let context = context(project, trigger, registry);
     let parsed = parse(CONFIG_FILE, project, &context);
     let (pipeline, problems) = configuration::evaluated(&parsed, &context);
     if has_errors(&problems) {
@@ -60,11 +60,17 @@ pub(super) fn read_variables(text: &str) -> Vec<GivenVariable> {
 
 impl Live {
     /// Makes the facts that all payloads of a pipeline share.
-    pub(super) fn facts(project: Project, trigger: Trigger, record: &PipelineRecord, pipeline: &Pipeline) -> PayloadFacts {
+    pub(super) fn facts(
+        project: Project,
+        trigger: Trigger,
+        registry: Option<RegistryFacts>,
+        record: &PipelineRecord,
+        pipeline: &Pipeline,
+    ) -> PayloadFacts {
         PayloadFacts {
             project,
             trigger,
-            registry: None,
+            registry,
             is_remote: true,
             pipeline_id: record.id,
             pipeline_iid: record.iid,
@@ -79,6 +85,7 @@ impl Live {
         record: &PipelineRecord,
         project: Project,
         trigger: Trigger,
+        registry: Option<RegistryFacts>,
         pipeline: Pipeline,
     ) -> Result<Self, ServerError> {
         let jobs = JobRecord::list(connection, "WHERE pipeline_id = ? AND is_latest ORDER BY position", params![record.id])?;
@@ -95,7 +102,7 @@ impl Live {
             is_canceling: job.is_canceling,
         });
         let state = State::restored(Plan::new(&pipeline), restored.collect());
-        let facts = Arc::new(Self::facts(project, trigger, record, &pipeline));
+        let facts = Arc::new(Self::facts(project, trigger, registry, record, &pipeline));
         Ok(Self { pipeline, facts, state, latest: jobs.iter().map(|job| job.id).collect() })
     }
 

@@ -44,6 +44,7 @@ pub use runners::NewRunner;
 
 use crate::{
     directory::JobsDirectory,
+    predefined::RegistryFacts,
     project::{Mirror, ProjectPlace, Remote},
 };
 use live::Live;
@@ -62,6 +63,8 @@ pub struct ServerOptions {
     pub directory: PathBuf,
     /// Address that runners and jobs use, such as `http://ci.example:8080`.
     pub url: String,
+    /// The registry that jobs push to with their tokens.
+    pub registry: Option<RegistryFacts>,
 }
 
 /// The coordinator.

@@ -213,7 +213,7 @@ mod tests {
     };
 
     fn open(root: &Path) -> Server {
-        let options = ServerOptions { directory: root.join("data"), url: "http://127.0.0.1:1".to_owned() };
+        let options = ServerOptions { directory: root.join("data"), url: "http://127.0.0.1:1".to_owned(), registry: None };
         Server::open(options).expect("the directory can be used")
     }
 

@@ -1,6 +1,7 @@
 //! `dockwright coordinator serve` with runners: whole pipelines over HTTP.
 
 mod downstream;
+mod registry;
 mod rest;
 mod world;
 

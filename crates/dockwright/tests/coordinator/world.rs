@@ -216,13 +216,17 @@ pub(crate) fn call(address: &str, method: &str, path: &str, headers: &str, body:
 }
 
 fn exchange(address: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, Vec<u8>) {
+    let headers = format!("Content-Type: application/json\r\n{headers}");
+    request(address, method, &format!("/api/v4{path}"), &headers, body)
+}
+
+/// One request to any server.
+pub(crate) fn request(address: &str, method: &str, target: &str, headers: &str, body: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).expect("the coordinator listens");
     let length = body.len();
-    let request = format!(
-        "{method} /api/v4{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\
-         Content-Type: application/json\r\n{headers}\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).expect("it takes the request");
+    let head =
+        format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
+    stream.write_all(head.as_bytes()).expect("it takes the request");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("it answers");
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
