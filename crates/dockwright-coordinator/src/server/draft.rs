@@ -79,7 +79,7 @@ impl Draft {
         mirror.keep(id, &seen.sha)?;
         let state = State::new(Plan::new(&pipeline));
         let facts = Live::facts(seen, trigger, registry, &created, &pipeline).into();
-        let mut live = Live { pipeline, facts, state, latest };
+        let mut live = Live { pipeline: pipeline.into(), facts, state, latest };
         (live.state, live.latest) = live.step(transaction, Event::Begin)?;
         Ok((id, live))
     }

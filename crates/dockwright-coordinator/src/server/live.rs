@@ -29,7 +29,8 @@ use crate::{
 const CONFIG_FILE: &str = ".gitlab-ci.yml";
 
 pub(super) struct Live {
-    pub(super) pipeline: Pipeline,
+    /// Shared with the copies that are made of it for every step.
+    pub(super) pipeline: Arc<Pipeline>,
     pub(super) facts: Arc<PayloadFacts>,
     pub(super) state: State,
     /// The latest run of each job of the pipeline.
@@ -103,7 +104,7 @@ impl Live {
         });
         let state = State::restored(Plan::new(&pipeline), restored.collect());
         let facts = Arc::new(Self::facts(project, trigger, registry, record, &pipeline));
-        Ok(Self { pipeline, facts, state, latest: jobs.iter().map(|job| job.id).collect() })
+        Ok(Self { pipeline: pipeline.into(), facts, state, latest: jobs.iter().map(|job| job.id).collect() })
     }
 
     /// Advances the pipeline; the rows change with it. Nothing has happened until the caller commits and keeps what is returned.
