@@ -18,6 +18,7 @@ mod predefined;
 mod select;
 
 mod dotenv;
+mod downstream;
 mod event;
 mod junit;
 mod payload;

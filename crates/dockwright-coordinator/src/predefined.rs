@@ -43,13 +43,14 @@ pub struct Trigger {
     pub variables: Vec<GivenVariable>,
     /// Values for `spec:inputs` of the configuration, by name.
     pub inputs: Vec<(String, String)>,
-    /// What started it, when it is a child pipeline.
+    /// What started it, when a job of another pipeline did.
     pub upstream: Option<Upstream>,
 }
 
-/// The job that started a child pipeline.
+/// The job that started a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upstream {
+    pub project_id: u64,
     pub pipeline_id: u64,
     pub job: JobId,
 }
@@ -106,7 +107,7 @@ pub(crate) fn project_variables(project: &Project, trigger: &Trigger, registry: 
     }
     if let Some(upstream) = trigger.upstream {
         set("CI_UPSTREAM_PIPELINE_ID", upstream.pipeline_id.to_string());
-        set("CI_UPSTREAM_PROJECT_ID", project.id.to_string());
+        set("CI_UPSTREAM_PROJECT_ID", upstream.project_id.to_string());
         set("CI_UPSTREAM_JOB_ID", upstream.job.to_string());
     }
     set("CI_CONFIG_PATH", CONFIG_PATH.to_owned());

@@ -4,7 +4,7 @@
 //! of runner slots share a [`PipelineRun`]; everything that happens goes, in order, to one channel of events. That channel has to be
 //! read, since requests wait while it is full.
 
-mod child;
+pub(crate) mod child;
 mod family;
 mod owner;
 

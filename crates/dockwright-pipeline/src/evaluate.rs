@@ -226,6 +226,7 @@ impl<'a> Evaluation<'a> {
 /// Names of projects and paths of artifacts may hold variables. Those of other files are expanded where the child is made.
 fn expanded_bridge(bridge: &Bridge, variables: &IndexMap<String, String>) -> Bridge {
     let mut bridge = bridge.clone();
+    bridge.branch = bridge.branch.map(|branch| expand_blank(&branch, variables));
     match &mut bridge.downstream {
         Downstream::Project(path) => *path = expand_blank(path, variables),
         Downstream::Child(includes) => {

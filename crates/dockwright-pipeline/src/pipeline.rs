@@ -115,6 +115,8 @@ pub struct ReleaseLink {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
     pub downstream: Downstream,
+    /// Branch or tag of another project; absent: its default branch. Expanded.
+    pub branch: Option<String>,
     /// Absent: the job succeeds when the pipeline is made.
     pub strategy: Option<Strategy>,
     /// The variables of the job are those that the pipeline is started with.
@@ -125,7 +127,7 @@ pub struct Bridge {
 
 impl Default for Bridge {
     fn default() -> Self {
-        Self { downstream: Downstream::Child(Vec::new()), strategy: None, yaml_variables: true, pipeline_variables: false }
+        Self { downstream: Downstream::Child(Vec::new()), branch: None, strategy: None, yaml_variables: true, pipeline_variables: false }
     }
 }
 

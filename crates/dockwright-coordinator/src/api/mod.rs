@@ -8,9 +8,11 @@
 
 mod git;
 mod multipart;
+mod query;
 mod respond;
 mod rest;
 mod runner;
+mod show;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 

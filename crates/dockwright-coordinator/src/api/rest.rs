@@ -8,15 +8,13 @@ use serde_json::{Value, json};
 
 use super::{
     Api, header_text, personal_token,
+    query::{Page, Query},
     respond::{self, Failure, Response, json_body},
+    show::{bridge_json, job_json, pipeline_json, project_json, runner_json, shown_status},
 };
 use crate::{
-    event::JobStatus,
     predefined::GivenVariable,
-    server::{
-        ArtifactRecord, JobRecord, NewPipeline, NewRunner, PipelineRecord, ProjectRecord, Push, RunnerRecord, Server, ServerError,
-        seconds_since,
-    },
+    server::{JobRecord, NewPipeline, NewRunner, PipelineFilter, PipelineRecord, ProjectRecord, Push, Server, ServerError},
 };
 
 #[derive(Deserialize)]
@@ -67,24 +65,6 @@ impl Default for RunnerBody {
     }
 }
 
-/// The query of a request.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn of(request: &Request<Incoming>) -> Self {
-        Self(url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect())
-    }
-
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
-    }
-
-    /// `scope=a` and `scope[]=a&scope[]=b`.
-    fn scopes(&self) -> Vec<String> {
-        self.0.iter().filter(|(key, _)| matches!(key.as_str(), "scope" | "scope[]")).map(|(_, value)| value.clone()).collect()
-    }
-}
-
 impl Api {
     pub(super) async fn rest(&self, parts: &[&str], request: Request<Incoming>) -> Result<Response, Failure> {
         let method = request.method().clone();
@@ -93,7 +73,7 @@ impl Api {
         }
         match (&method, parts) {
             (&Method::GET, ["version"]) => Ok(ok(&json!({ "version": env!("CARGO_PKG_VERSION"), "revision": "dockwright" }))),
-            (&Method::GET, ["projects"]) => self.show(|server| Ok(server.projects()?.iter().map(project_json).collect())).await,
+            (&Method::GET, ["projects"]) => self.list(&request, Server::projects, |_, project| Ok(project_json(project))).await,
             (&Method::POST, ["projects"]) => self.add_project(request).await,
             (_, ["projects", project, rest @ ..]) => {
                 let key = (*project).to_owned();
@@ -101,7 +81,7 @@ impl Api {
                 self.of_project(project, &method, rest, request).await
             }
             (&Method::GET, ["runners"] | ["runners", "all"]) => {
-                self.show(|server| Ok(server.runners()?.iter().map(runner_json).collect())).await
+                self.list(&request, Server::runners, |_, runner| Ok(runner_json(runner))).await
             }
             (&Method::POST, ["user", "runners"]) => self.create_runner(request).await,
             (&Method::DELETE, ["runners", id]) => {
@@ -126,6 +106,39 @@ impl Api {
         Ok(self.blocking(move |server| server.may_read_artifacts(job, &token)).await?)
     }
 
+    /// Answers with a page of a list. Only what is on the page is rendered.
+    async fn list<T: Send + 'static>(
+        &self,
+        request: &Request<Incoming>,
+        find: impl FnOnce(&Server) -> Result<Vec<T>, ServerError> + Send + 'static,
+        render: impl Fn(&Server, &T) -> Result<Value, ServerError> + Send + 'static,
+    ) -> Result<Response, Failure> {
+        let page = Page::of(request);
+        let found = self.blocking(move |server| {
+            let (list, headers) = page.cut(find(server)?, &server.options().url);
+            Ok((list.iter().map(|item| render(server, item)).collect::<Result<Value, _>>()?, headers))
+        });
+        let (list, headers) = found.await?;
+        let mut response = ok(&list);
+        for (name, value) in headers {
+            respond::set(&mut response, name, &value);
+        }
+        Ok(response)
+    }
+
+    /// Answers with jobs, of those states that the query asks for.
+    async fn list_jobs(
+        &self,
+        request: &Request<Incoming>,
+        find: impl FnOnce(&Server) -> Result<Vec<JobRecord>, ServerError> + Send + 'static,
+        render: fn(&Server, &JobRecord, &PipelineRecord) -> Result<Value, ServerError>,
+    ) -> Result<Response, Failure> {
+        let scopes = Query::of(request).scopes();
+        let is_wanted = move |job: &JobRecord| scopes.is_empty() || scopes.iter().any(|scope| scope == shown_status(job));
+        let find = move |server: &Server| Ok(find(server)?.into_iter().filter(is_wanted).collect());
+        self.list(request, find, move |server, job| render(server, job, &server.pipeline_of(job)?)).await
+    }
+
     async fn show(&self, make: impl FnOnce(&Server) -> Result<Value, ServerError> + Send + 'static) -> Result<Response, Failure> {
         Ok(ok(&self.blocking(make).await?))
     }
@@ -142,10 +155,16 @@ impl Api {
             (&Method::POST, ["pipeline"]) => self.create_pipeline(project, request).await,
             (&Method::POST, ["push"]) => self.push(project, request).await,
             (&Method::GET, ["pipelines"]) => self.list_pipelines(project, &request).await,
+            (&Method::GET, ["pipelines", "latest"]) => {
+                let ref_name = Query::of(&request).owned("ref");
+                self.show(move |server| Ok(pipeline_json(&server.latest_pipeline(&project, ref_name)?))).await
+            }
             (_, ["pipelines", id, rest @ ..]) => self.of_pipeline(project, number(id)?, method, rest, &request).await,
-            (&Method::GET, ["jobs"]) => {
-                let scopes = Query::of(&request).scopes();
-                self.show(move |server| jobs_json(server, server.project_jobs(project.id)?, &scopes)).await
+            (&Method::GET, ["jobs"]) => self.list_jobs(&request, move |server| server.project_jobs(project.id), job_json).await,
+            (&Method::GET, ["jobs", "artifacts", at, "download"]) => self.archive_of_ref(project, at, &request).await,
+            (&Method::GET, ["jobs", "artifacts", at, "raw", path @ ..]) => {
+                let job = self.job_of_ref(&project, at, &request).await?;
+                self.file_of_archive(job.id, path).await
             }
             (_, ["jobs", id, rest @ ..]) => self.of_job(project, JobId(number(id)?), method, rest).await,
             _ => Err(Failure::plain(StatusCode::NOT_FOUND)),
@@ -186,11 +205,22 @@ impl Api {
 
     async fn list_pipelines(&self, project: ProjectRecord, request: &Request<Incoming>) -> Result<Response, Failure> {
         let query = Query::of(request);
-        self.show(move |server| {
-            let list = server.pipelines(project.id, query.get("ref"), query.get("status"))?;
-            Ok(list.iter().map(pipeline_json).collect())
-        })
-        .await
+        let filter = PipelineFilter {
+            ref_name: query.owned("ref"),
+            status: query.owned("status"),
+            sha: query.owned("sha"),
+            source: query.owned("source"),
+        };
+        let is_ascending = query.get("sort") == Some("asc");
+        let is_in = scope(query.get("scope").unwrap_or_default())?;
+        let find = move |server: &Server| {
+            let mut list: Vec<PipelineRecord> = server.pipelines(project.id, &filter)?.into_iter().filter(is_in).collect();
+            if is_ascending {
+                list.reverse();
+            }
+            Ok(list)
+        };
+        self.list(request, find, |_, pipeline| Ok(pipeline_json(pipeline))).await
     }
 
     async fn of_pipeline(
@@ -209,7 +239,11 @@ impl Api {
             (&Method::GET, []) => self.show(show).await,
             (&Method::GET, ["jobs"]) => {
                 let with_retried = query.get("include_retried") == Some("true");
-                self.show(move |server| jobs_json(server, server.pipeline_jobs(id, with_retried)?, &query.scopes())).await
+                self.list_jobs(request, move |server| server.pipeline_jobs(id, false, with_retried), job_json).await
+            }
+            (&Method::GET, ["bridges"]) => self.list_jobs(request, move |server| server.pipeline_jobs(id, true, false), bridge_json).await,
+            (&Method::GET, ["variables"]) => {
+                self.show(move |server| Ok(server.pipeline_variables(id)?.iter().map(variable_json).collect())).await
             }
             (&Method::POST, ["cancel"]) => {
                 let canceled = self.blocking(move |server| server.cancel_pipeline(id).and_then(|()| show(server)));
@@ -241,11 +275,37 @@ impl Api {
                 Ok(respond::file("application/zip", &path).await?)
             }
             (&Method::POST, ["artifacts", "keep"]) => act(Server::keep_artifacts, StatusCode::OK).await,
+            (&Method::GET, ["artifacts", path @ ..]) => self.file_of_archive(id, path).await,
+            (&Method::DELETE, ["artifacts"]) => {
+                self.blocking(move |server| server.erase(id, false)).await?;
+                Ok(respond::empty(StatusCode::NO_CONTENT))
+            }
+            (&Method::POST, ["erase"]) => act(|server, job| server.erase(job.id, true).map(|()| job.clone()), StatusCode::CREATED).await,
             (&Method::POST, ["cancel"]) => act(Server::cancel_job, StatusCode::CREATED).await,
             (&Method::POST, ["retry"]) => act(Server::retry_job, StatusCode::CREATED).await,
             (&Method::POST, ["play"]) => act(Server::play_job, StatusCode::OK).await,
             _ => Err(Failure::plain(StatusCode::NOT_FOUND)),
         }
+    }
+
+    async fn archive_of_ref(&self, project: ProjectRecord, at: &str, request: &Request<Incoming>) -> Result<Response, Failure> {
+        let job = self.job_of_ref(&project, at, request).await?;
+        let (_, path) = self.blocking(move |server| server.archive(job.id)).await?;
+        Ok(respond::file("application/zip", &path).await?)
+    }
+
+    /// Returns the job that the query names, of the last pipeline of a ref that succeeded.
+    async fn job_of_ref(&self, project: &ProjectRecord, at: &str, request: &Request<Incoming>) -> Result<JobRecord, Failure> {
+        let name = Query::of(request).owned("job").ok_or_else(|| Failure::bad_request("job is missing"))?;
+        let (project, at) = (project.id, at.to_owned());
+        Ok(self.blocking(move |server| server.successful_job(project, &at, &name)).await?)
+    }
+
+    /// Answers with one file of a job's archive.
+    async fn file_of_archive(&self, id: JobId, path: &[&str]) -> Result<Response, Failure> {
+        let path = path.join("/");
+        let file = self.blocking(move |server| server.archived_file(id, &path)).await?;
+        Ok(respond::bytes(StatusCode::OK, "application/octet-stream", file))
     }
 
     async fn create_runner(&self, request: Request<Incoming>) -> Result<Response, Failure> {
@@ -276,88 +336,19 @@ fn number(text: &str) -> Result<u64, Failure> {
     text.parse().map_err(|_| Failure::plain(StatusCode::NOT_FOUND))
 }
 
-fn project_json(project: &ProjectRecord) -> Value {
-    json!({
-        "id": project.id,
-        "name": project.path.rsplit('/').next(),
-        "path_with_namespace": project.path,
-        "repository": project.repository,
-        "created_at": project.created_at,
+/// Reads GitLab's `scope` of pipelines.
+fn scope(name: &str) -> Result<fn(&PipelineRecord) -> bool, Failure> {
+    Ok(match name {
+        "" => |_| true,
+        "running" => |pipeline| pipeline.status == "running",
+        "pending" => |pipeline| pipeline.status == "pending",
+        "finished" => |pipeline| matches!(pipeline.status.as_str(), "success" | "failed" | "canceled"),
+        "branches" => |pipeline| !pipeline.is_tag,
+        "tags" => |pipeline| pipeline.is_tag,
+        _ => return Err(Failure::bad_request("scope does not have a valid value")),
     })
 }
 
-fn pipeline_json(pipeline: &PipelineRecord) -> Value {
-    json!({
-        "id": pipeline.id,
-        "iid": pipeline.iid,
-        "project_id": pipeline.project_id,
-        "sha": pipeline.sha,
-        "ref": pipeline.ref_name,
-        "tag": pipeline.is_tag,
-        "before_sha": pipeline.before_sha,
-        "status": pipeline.status,
-        "source": pipeline.source,
-        "created_at": pipeline.created_at,
-        "finished_at": pipeline.finished_at,
-    })
-}
-
-fn runner_json(runner: &RunnerRecord) -> Value {
-    json!({
-        "id": runner.id,
-        "description": runner.description,
-        "tag_list": runner.tags,
-        "run_untagged": runner.run_untagged,
-        "locked": runner.locked,
-        "paused": runner.paused,
-        "access_level": if runner.ref_protected { "ref_protected" } else { "not_protected" },
-        "contacted_at": runner.contacted_at,
-    })
-}
-
-fn jobs_json(server: &Server, jobs: Vec<JobRecord>, scopes: &[String]) -> Result<Value, ServerError> {
-    let wanted = jobs.into_iter().filter(|job| scopes.is_empty() || scopes.iter().any(|scope| scope == shown_status(job)));
-    wanted.map(|job| job_json(server, &job, &server.pipeline_of(&job)?)).collect()
-}
-
-/// A job that no runner has confirmed yet still waits, and one that is being stopped is called so.
-fn shown_status(job: &JobRecord) -> &'static str {
-    match job.status {
-        JobStatus::Running if job.is_canceling => "canceling",
-        JobStatus::Running if !job.is_acknowledged => JobStatus::Pending.as_str(),
-        status => status.as_str(),
-    }
-}
-
-fn job_json(server: &Server, job: &JobRecord, pipeline: &PipelineRecord) -> Result<Value, ServerError> {
-    let artifacts = server.artifacts(job.id)?;
-    let artifact = |artifact: &ArtifactRecord| json!({ "file_type": artifact.kind, "size": artifact.size, "filename": artifact.filename, "file_format": artifact.format });
-    let archive = artifacts.iter().find(|artifact| artifact.kind == "archive");
-    let seconds = |from: &Option<String>, to: &Option<String>| {
-        let from = from.as_deref().map(seconds_since)?;
-        Some(from - to.as_deref().map_or(0.0, seconds_since)).filter(|seconds| *seconds >= 0.0)
-    };
-    Ok(json!({
-        "id": job.id,
-        "name": job.name,
-        "stage": job.stage,
-        "status": shown_status(job),
-        "ref": pipeline.ref_name,
-        "tag": pipeline.is_tag,
-        "allow_failure": job.is_allowed_to_fail,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "duration": seconds(&job.started_at, &job.finished_at),
-        "queued_duration": seconds(&job.queued_at, &job.started_at),
-        "failure_reason": job.failure_reason,
-        "exit_code": job.exit_code,
-        "tag_list": job.tags,
-        "commit": { "id": pipeline.sha },
-        "pipeline": pipeline_json(pipeline),
-        "runner": job.runner_id.map(|id| json!({ "id": id })),
-        "artifacts": artifacts.iter().map(artifact).collect::<Vec<_>>(),
-        "artifacts_expire_at": artifacts.iter().find_map(|artifact| artifact.expires_at.as_deref()),
-        "artifacts_file": archive.map(|archive| json!({ "filename": archive.filename, "size": archive.size })),
-    }))
+fn variable_json(variable: &GivenVariable) -> Value {
+    json!({ "key": variable.key, "value": variable.value, "variable_type": if variable.file { "file" } else { "env_var" }, "raw": false })
 }

@@ -11,7 +11,7 @@ use dockwright_pipeline::{ChildInclude, LoadError, Loaded, Loader, Pipeline, Pla
 
 use crate::{
     configuration,
-    include::{IncludeOptions, Includes, LockError, Web},
+    include::{IncludeOptions, LockError, Web},
     predefined::{self, RegistryFacts, Trigger},
     project::Project,
 };
@@ -21,11 +21,11 @@ const ROOT: &str = ".git/dockwright-child.yml";
 /// Largest archive, and largest file of it, that a configuration is taken from.
 const ARTIFACT_SIZE_BYTES: u64 = 5 * 1024 * 1024;
 /// Levels of pipelines below the first.
-pub(super) const MAX_DEPTH: usize = 2;
+pub(crate) const MAX_DEPTH: usize = 2;
 
 /// Why there is no child pipeline, in words for the trace of the job that was to start it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ChildError {
+pub(crate) enum ChildError {
     #[error("the child pipeline would be more than {MAX_DEPTH} levels below the first pipeline")]
     TooDeep,
     #[error("job `{job}` left no artifacts to take `{path}` from")]
@@ -41,31 +41,31 @@ pub(super) enum ChildError {
 }
 
 /// A file of the configuration, with the archive that it is in.
-pub(super) struct Source {
-    pub(super) include: ChildInclude,
+pub(crate) struct Source {
+    pub(crate) include: ChildInclude,
     /// Absent for what no job made, and for a job that left no artifacts.
-    pub(super) archive: Option<PathBuf>,
+    pub(crate) archive: Option<PathBuf>,
 }
 
-/// How child pipelines find the files that they include from elsewhere.
+/// How child pipelines of a local run find the files that they include from elsewhere.
 #[derive(Debug)]
 pub struct ChildIncludes {
     pub options: IncludeOptions,
     pub web: Box<dyn Web>,
 }
 
-/// Reads and evaluates the configuration. Looks at files, asks Git and the network, so it blocks.
-pub(super) fn make(
+/// Reads and evaluates the configuration, whose other files come from `loader`. Looks at files, and may ask Git and the network, so it
+/// blocks.
+pub(crate) fn make(
     project: &Project,
     trigger: &Trigger,
     registry: Option<&RegistryFacts>,
-    includes: &ChildIncludes,
+    loader: &dyn Loader,
     sources: &[Source],
 ) -> Result<Pipeline, ChildError> {
-    let files = ChildFiles::new(Includes::new(project, includes.options.clone(), &*includes.web)?, sources)?;
+    let files = ChildFiles::new(loader, sources)?;
     let context = predefined::context(project, trigger, registry);
     let parsed = parse(ROOT, &files, &context);
-    files.includes.save()?;
     let (pipeline, problems) = configuration::evaluated(&parsed, &context);
     if has_errors(&problems) {
         let lines: Vec<String> =
@@ -75,14 +75,14 @@ pub(super) fn make(
     Ok(pipeline)
 }
 
-/// The files of the commit and those from elsewhere, and those that were made by jobs.
+/// The files of the loader, and those that were made by jobs.
 struct ChildFiles<'a> {
-    includes: Includes<'a>,
+    loader: &'a dyn Loader,
     made: HashMap<String, String>,
 }
 
 impl<'a> ChildFiles<'a> {
-    fn new(includes: Includes<'a>, sources: &[Source]) -> Result<Self, ChildError> {
+    fn new(loader: &'a dyn Loader, sources: &[Source]) -> Result<Self, ChildError> {
         let mut made = HashMap::new();
         let mut entries = Vec::new();
         for (number, source) in sources.iter().enumerate() {
@@ -100,7 +100,7 @@ impl<'a> ChildFiles<'a> {
         }
         // JSON is YAML.
         made.insert(ROOT.to_owned(), format!("{{\"include\": [{}]}}", entries.join(", ")));
-        Ok(Self { includes, made })
+        Ok(Self { loader, made })
     }
 }
 
@@ -112,16 +112,16 @@ impl Loader for ChildFiles<'_> {
         };
         match made {
             Some(text) => Ok(Loaded { text: text.clone(), place: Place::Own, component: None }),
-            None => self.includes.load(request),
+            None => self.loader.load(request),
         }
     }
 
     fn list_files(&self, place: &Place) -> Vec<String> {
-        self.includes.list_files(place)
+        self.loader.list_files(place)
     }
 
     fn prepare(&self, requests: &[Request]) {
-        self.includes.prepare(requests);
+        self.loader.prepare(requests);
     }
 }
 

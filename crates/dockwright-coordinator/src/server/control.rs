@@ -6,7 +6,7 @@ use dockwright_job::JobId;
 use rusqlite::{ToSql, params};
 
 use super::{
-    JobRecord, PipelineRecord, ProjectRecord, Server, ServerError, database,
+    Book, JobRecord, PipelineRecord, ProjectRecord, Server, ServerError, database,
     live::{self, Live},
     record::{self, Record as _},
 };
@@ -14,11 +14,9 @@ use crate::{
     event::JobStatus,
     predefined::{GivenVariable, Trigger},
     project::{Mirror, RefName},
-    schedule::{Event, Plan, State},
+    schedule::Event,
 };
 
-/// Pipelines and jobs in one list.
-const LIST_MAX: u32 = 100;
 /// A commit that a push hook names when the ref is new or gone.
 const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 
@@ -31,6 +29,15 @@ pub struct NewPipeline {
     pub source: String,
     pub variables: Vec<GivenVariable>,
     pub before_sha: Option<String>,
+}
+
+/// Which pipelines to list; what is absent does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct PipelineFilter {
+    pub ref_name: Option<String>,
+    pub status: Option<String>,
+    pub sha: Option<String>,
+    pub source: Option<String>,
 }
 
 /// What a push changed.
@@ -80,49 +87,19 @@ impl Server {
 
     /// Creates a pipeline and starts it.
     pub fn create_pipeline(&self, project: &ProjectRecord, new: &NewPipeline) -> Result<PipelineRecord, ServerError> {
-        let mirror = self.mirror(project)?;
-        let (at, sha) = mirror
-            .take(&project.repository, &new.ref_name)?
-            .ok_or_else(|| ServerError::invalid(format!("there is no branch or tag `{}`", new.ref_name)))?;
-        let default_branch = Mirror::default_branch(&project.repository);
-        let seen = mirror.project(self.place(project, default_branch.clone()), &at, &sha, new.before_sha.as_deref())?;
-        let trigger = Trigger { source: new.source.clone(), variables: new.variables.clone(), inputs: Vec::new(), upstream: None };
-        let pipeline = live::evaluated(&seen, &trigger)?;
-        let mut book = self.book();
-        let book = &mut *book;
-        let transaction = database::begin(&mut book.connection)?;
-        transaction.execute(
-            "INSERT INTO pipelines (iid, project_id, ref, is_tag, sha, before_sha, default_branch, source, variables, status, created_at)
-             VALUES ((SELECT COALESCE(MAX(iid), 0) + 1 FROM pipelines WHERE project_id = ?1), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'created', ?9)",
-            params![
-                project.id,
-                at.name,
-                at.is_tag,
-                sha,
-                new.before_sha,
-                default_branch,
-                new.source,
-                live::variables_text(&new.variables),
-                record::now()
-            ],
-        )?;
-        let id = u64::try_from(transaction.last_insert_rowid()).unwrap_or_default();
-        let mut latest = Vec::new();
-        for (position, job) in pipeline.jobs.iter().enumerate() {
-            latest.push(live::insert_job(&transaction, id, position, job, 1)?);
-        }
-        let created = PipelineRecord::find(&transaction, "WHERE id = ?", params![id])?.ok_or(ServerError::NotFound { what: "pipeline" })?;
-        let state = State::new(Plan::new(&pipeline));
-        let facts = Live::facts(seen, trigger, &created, &pipeline).into();
-        let mut live = Live { pipeline, facts, state, latest };
-        (live.state, live.latest) = live.step(&transaction, Event::Begin)?;
-        // Before anybody hears of the pipeline, its commit must be safe from the collection of garbage.
-        mirror.keep(id, &sha)?;
-        transaction.commit()?;
-        book.live.insert(id, live);
-        let created = book.pipeline(id)?;
+        let draft = self.draft(project, new, None)?;
+        let id = {
+            let mut book = self.book();
+            let Book { connection, live, .. } = &mut *book;
+            let transaction = database::begin(connection)?;
+            let (id, begun) = draft.write(&transaction, None)?;
+            transaction.commit()?;
+            live.insert(id, begun);
+            id
+        };
+        self.settle();
         self.queue_has_changed();
-        Ok(created)
+        self.book().pipeline(id)
     }
 
     /// Creates a pipeline for a push, unless the ref is gone.
@@ -168,10 +145,12 @@ impl Server {
         Ok(pushes)
     }
 
-    /// Returns a project's pipelines, latest first.
-    pub fn pipelines(&self, project: u64, ref_name: Option<&str>, status: Option<&str>) -> Result<Vec<PipelineRecord>, ServerError> {
-        let filter = "WHERE project_id = ?1 AND (?2 IS NULL OR ref = ?2) AND (?3 IS NULL OR status = ?3) ORDER BY id DESC LIMIT ?4";
-        PipelineRecord::list(&self.book().connection, filter, params![project, ref_name, status, LIST_MAX])
+    /// Returns a project's pipelines, latest first; child pipelines only to who asks for their source.
+    pub fn pipelines(&self, project: u64, filter: &PipelineFilter) -> Result<Vec<PipelineRecord>, ServerError> {
+        let rest = "WHERE project_id = ?1 AND (?2 IS NULL OR ref = ?2) AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR sha = ?4)
+                    AND (source = ?5 OR ?5 IS NULL AND archives IS NULL) ORDER BY id DESC";
+        let PipelineFilter { ref_name, status, sha, source } = filter;
+        PipelineRecord::list(&self.book().connection, rest, params![project, ref_name, status, sha, source])
     }
 
     /// Returns a pipeline of a project.
@@ -181,21 +160,42 @@ impl Server {
         })
     }
 
+    /// Returns the latest pipeline of a ref, or of the default branch.
+    pub fn latest_pipeline(&self, project: &ProjectRecord, ref_name: Option<String>) -> Result<PipelineRecord, ServerError> {
+        let ref_name = ref_name.unwrap_or_else(|| Mirror::default_branch(&project.repository));
+        let filter = PipelineFilter { ref_name: Some(ref_name), ..PipelineFilter::default() };
+        self.pipelines(project.id, &filter)?.into_iter().next().ok_or(ServerError::NotFound { what: "pipeline" })
+    }
+
+    /// Returns what a pipeline was started with.
+    pub fn pipeline_variables(&self, id: u64) -> Result<Vec<GivenVariable>, ServerError> {
+        Ok(live::read_variables(&self.book().pipeline(id)?.variables))
+    }
+
+    /// Returns a job by its name, of the last pipeline of a ref that succeeded.
+    pub fn successful_job(&self, project: u64, ref_name: &str, name: &str) -> Result<JobRecord, ServerError> {
+        let rest = "WHERE name = ?1 AND status = 'success' AND is_latest AND pipeline_id =
+                    (SELECT MAX(id) FROM pipelines WHERE project_id = ?2 AND ref = ?3 AND status = 'success' AND archives IS NULL)";
+        let found = JobRecord::find(&self.book().connection, rest, params![name, project, ref_name])?;
+        found.ok_or(ServerError::NotFound { what: "job" })
+    }
+
     /// Returns the pipeline of a job.
     pub fn pipeline_of(&self, job: &JobRecord) -> Result<PipelineRecord, ServerError> {
         self.book().pipeline(job.pipeline_id)
     }
 
-    /// Returns the jobs of a pipeline; runs that were followed by another on request.
-    pub fn pipeline_jobs(&self, pipeline: u64, with_retried: bool) -> Result<Vec<JobRecord>, ServerError> {
-        let filter = "WHERE pipeline_id = ? AND (is_latest OR ?) ORDER BY id";
-        JobRecord::list(&self.book().connection, filter, params![pipeline, with_retried])
+    /// Returns the jobs of a pipeline that runners run, or those that start other pipelines; runs that were followed by another on request.
+    pub fn pipeline_jobs(&self, pipeline: u64, are_bridges: bool, with_retried: bool) -> Result<Vec<JobRecord>, ServerError> {
+        let filter = "WHERE pipeline_id = ? AND is_bridge = ? AND (is_latest OR ?) ORDER BY id";
+        JobRecord::list(&self.book().connection, filter, params![pipeline, are_bridges, with_retried])
     }
 
     /// Returns a project's jobs, latest first.
     pub fn project_jobs(&self, project: u64) -> Result<Vec<JobRecord>, ServerError> {
-        let filter = "WHERE is_latest AND pipeline_id IN (SELECT id FROM pipelines WHERE project_id = ?) ORDER BY id DESC LIMIT ?";
-        JobRecord::list(&self.book().connection, filter, params![project, LIST_MAX])
+        let filter =
+            "WHERE is_latest AND NOT is_bridge AND pipeline_id IN (SELECT id FROM pipelines WHERE project_id = ?) ORDER BY id DESC";
+        JobRecord::list(&self.book().connection, filter, params![project])
     }
 
     /// Returns a job of a project and its pipeline.
@@ -206,14 +206,17 @@ impl Server {
         if pipeline.project_id == project { Ok((job, pipeline)) } else { Err(ServerError::NotFound { what: "job" }) }
     }
 
-    /// Stops a pipeline.
+    /// Stops a pipeline and its child pipelines.
     pub fn cancel_pipeline(&self, id: u64) -> Result<(), ServerError> {
-        self.advance(id, &|_| Some(Event::Cancel))
+        self.advance(id, &|_| Some(Event::Cancel))?;
+        let bridges = JobRecord::list(&self.book().connection, "WHERE pipeline_id = ? AND is_bridge", params![id])?;
+        bridges.iter().try_for_each(|bridge| self.cancel_children(bridge))
     }
 
     /// Runs what failed or was canceled again.
     pub fn retry_pipeline(&self, id: u64) -> Result<(), ServerError> {
-        for job in self.pipeline_jobs(id, false)? {
+        let jobs = JobRecord::list(&self.book().connection, "WHERE pipeline_id = ? AND is_latest ORDER BY id", params![id])?;
+        for job in jobs {
             if matches!(job.status, JobStatus::Failed | JobStatus::Canceled) {
                 self.advance(id, &|_| Some(Event::Retry(job.position)))?;
             }
@@ -224,6 +227,7 @@ impl Server {
     /// Stops a job. One whose runner cannot do that in order is over at once.
     pub fn cancel_job(&self, job: &JobRecord) -> Result<JobRecord, ServerError> {
         self.advance(job.pipeline_id, &|_| Some(Event::CancelJob(job.position)))?;
+        self.cancel_children(job)?;
         self.book().job(job.id)
     }
 
@@ -252,8 +256,16 @@ impl Server {
         found.ok_or(ServerError::NotFound { what: "job" })
     }
 
-    /// Lets something happen in a pipeline, and ends at once what cannot be ended in order.
+    /// Lets something happen in a pipeline, and in others what follows from it.
     pub(super) fn advance(&self, pipeline: u64, event: &dyn Fn(&Live) -> Option<Event>) -> Result<(), ServerError> {
+        self.step(pipeline, event)?;
+        self.settle();
+        self.queue_has_changed();
+        Ok(())
+    }
+
+    /// Lets something happen in a pipeline, and ends at once what cannot be ended in order.
+    fn step(&self, pipeline: u64, event: &dyn Fn(&Live) -> Option<Event>) -> Result<(), ServerError> {
         let mut book = self.book();
         self.load(&mut book, pipeline)?;
         let book = &mut *book;
@@ -273,7 +285,6 @@ impl Server {
             // Whoever wants something of it again finds it in the database.
             book.live.remove(&pipeline);
         }
-        self.queue_has_changed();
         Ok(())
     }
 
@@ -287,7 +298,14 @@ impl Server {
         let at = RefName { name: record.ref_name.clone(), is_tag: record.is_tag };
         let place = self.place(&project, record.default_branch.clone());
         let seen = self.mirror(&project)?.project(place, &at, &record.sha, record.before_sha.as_deref())?;
-        let live = Live::restored(&book.connection, &record, seen)?;
+        let upstream = record.bridge_id.map(|bridge| book.upstream(bridge)).transpose()?;
+        let variables = live::read_variables(&record.variables);
+        let trigger = Trigger { source: record.source.clone(), variables, inputs: Vec::new(), upstream };
+        let pipeline = match record.bridge_id {
+            Some(bridge) if record.is_child() => self.child_again(book, &record, bridge, &seen, &trigger)?,
+            _ => live::evaluated(&seen, &trigger, self.options.registry.as_ref())?,
+        };
+        let live = Live::restored(&book.connection, &record, seen, trigger, self.options.registry.clone(), pipeline)?;
         book.live.insert(id, live);
         Ok(())
     }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::ServerError;
 
 /// One script per format version; the version is `PRAGMA user_version`.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("artifacts_expiry.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("artifacts_expiry.sql"), include_str!("bridges.sql")];
 
 /// Opens the database and brings it to the current format.
 pub(super) fn open(path: &Path) -> Result<Connection, ServerError> {

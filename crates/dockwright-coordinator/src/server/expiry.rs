@@ -44,8 +44,11 @@ impl Server {
     pub(super) fn erase_expired(&self, now: Timestamp) -> Result<(), ServerError> {
         let expired: Vec<(u64, String)> = {
             let book = self.book();
+            // A child pipeline that goes on after a restart is evaluated again, from the archives that its configuration is in.
             let mut statement = book.connection.prepare_cached(
-                "SELECT job_id, type FROM artifacts WHERE expires_at <= ? AND NOT is_erased AND type <> 'dotenv' ORDER BY job_id",
+                "SELECT job_id, type FROM artifacts WHERE expires_at <= ? AND NOT is_erased AND type <> 'dotenv'
+                 AND job_id NOT IN (SELECT value FROM pipelines, json_each(archives) WHERE finished_at IS NULL AND value IS NOT NULL)
+                 ORDER BY job_id",
             )?;
             let rows = statement.query_map(params![record::written(now)], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect::<Result<_, _>>()?

@@ -9,10 +9,11 @@ use std::{
 use dockwright_job::{JobId, TraceChecksum};
 use rusqlite::params;
 
-use super::{ArtifactRecord, JobRecord, Server, ServerError, Standing, database, record::Record as _, secret};
+use super::{ArtifactRecord, JobRecord, ProjectRecord, Server, ServerError, Standing, database, record::Record as _, secret};
 use crate::dotenv;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+const ARCHIVED_FILE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Server {
     /// Writes a piece of a trace, and returns how long the trace is then. What was there from `offset` on is replaced, as on GitLab: a
@@ -101,6 +102,46 @@ impl Server {
         Ok((archive, self.jobs.artifact(id, "archive")))
     }
 
+    /// Returns one file of a job's archive. It is read into memory, so it is limited.
+    pub fn archived_file(&self, id: JobId, path: &str) -> Result<Vec<u8>, ServerError> {
+        let (_, archive) = self.archive(id)?;
+        let file = File::open(&archive).map_err(ServerError::file(&archive))?;
+        let mut zip =
+            zip::ZipArchive::new(file).map_err(|error| ServerError::invalid(format!("the artifacts are no zip archive: {error}")))?;
+        let entry = zip.by_name(path).map_err(|_| ServerError::NotFound { what: "file" })?;
+        if entry.size() > ARCHIVED_FILE_MAX_BYTES {
+            return Err(ServerError::invalid(format!("files over {ARCHIVED_FILE_MAX_BYTES} bytes come only with the whole archive")));
+        }
+        let mut content = Vec::new();
+        entry.take(ARCHIVED_FILE_MAX_BYTES).read_to_end(&mut content).map_err(ServerError::file(archive))?;
+        Ok(content)
+    }
+
+    /// Removes the artifacts of a job that has ended and, on request, its trace.
+    pub fn erase(&self, id: JobId, with_trace: bool) -> Result<(), ServerError> {
+        let mut book = self.book();
+        if !book.job(id)?.status.is_completed() {
+            return Err(ServerError::invalid("the job has not ended"));
+        }
+        let transaction = database::begin(&mut book.connection)?;
+        // A pipeline that goes on after a restart is evaluated again.
+        let is_configuration = "SELECT EXISTS (SELECT 1 FROM pipelines, json_each(pipelines.archives) WHERE json_each.value = ?)";
+        if transaction.query_row(is_configuration, params![id.0], |row| row.get(0))? {
+            return Err(ServerError::invalid("the configuration of a child pipeline is in the artifacts of this job"));
+        }
+        let removed = ArtifactRecord::list(&transaction, "WHERE job_id = ?", params![id.0])?;
+        transaction.execute("DELETE FROM artifacts WHERE job_id = ?", params![id.0])?;
+        transaction.commit()?;
+        let artifacts = removed.iter().map(|artifact| self.jobs.artifact(id, &artifact.kind));
+        for path in artifacts.chain(with_trace.then(|| self.jobs.trace(id))) {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(ServerError::file(path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Tells whether a token may read a job's artifacts: the job's own, or that of a running job of the same project.
     pub fn may_read_artifacts(&self, id: JobId, token: &str) -> Result<bool, ServerError> {
         let book = self.book();
@@ -110,6 +151,21 @@ impl Server {
         }
         let project = book.pipeline(job.pipeline_id)?.project_id;
         Ok(reader(&book.connection, token)?.is_some_and(|of_reader| of_reader == project))
+    }
+
+    /// Returns the project of the running job that has a token.
+    pub fn project_of_job_token(&self, token: &str) -> Result<Option<ProjectRecord>, ServerError> {
+        let book = self.book();
+        reader(&book.connection, token)?.map(|project| book.project(project)).transpose()
+    }
+
+    /// Returns the project that a repository of images belongs to: the one with the longest path that it begins with.
+    pub fn project_of_images(&self, repository: &str) -> Result<Option<ProjectRecord>, ServerError> {
+        let is_of = |project: &ProjectRecord| {
+            let rest = repository.strip_prefix(&project.path.to_lowercase());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        Ok(self.projects()?.into_iter().filter(is_of).max_by_key(|project| project.path.len()))
     }
 
     /// Returns the mirror of the project that a token of a running job may fetch.

@@ -21,7 +21,7 @@ use crate::{
     dotenv,
     event::JobStatus,
     payload::{PayloadFacts, RunOfJob},
-    predefined::{GivenVariable, Trigger, context},
+    predefined::{GivenVariable, RegistryFacts, Trigger, context},
     project::Project,
     schedule::{self, Command, Event, Plan, RestoredJob, State},
 };
@@ -29,7 +29,8 @@ use crate::{
 const CONFIG_FILE: &str = ".gitlab-ci.yml";
 
 pub(super) struct Live {
-    pub(super) pipeline: Pipeline,
+    /// Shared with the copies that are made of it for every step.
+    pub(super) pipeline: Arc<Pipeline>,
     pub(super) facts: Arc<PayloadFacts>,
     pub(super) state: State,
     /// The latest run of each job of the pipeline.
@@ -37,17 +38,14 @@ pub(super) struct Live {
 }
 
 /// Evaluates a configuration for a commit.
-pub(super) fn evaluated(project: &Project, trigger: &Trigger) -> Result<Pipeline, ServerError> {
-    let context = context(project, trigger, None);
+pub(super) fn evaluated(project: &Project, trigger: &Trigger, registry: Option<&RegistryFacts>) -> Result<Pipeline, ServerError> {
+    let context = context(project, trigger, registry);
     let parsed = parse(CONFIG_FILE, project, &context);
     let (pipeline, problems) = configuration::evaluated(&parsed, &context);
-    if has_errors(&problems) || pipeline.jobs.is_empty() {
+    if has_errors(&problems) {
         return Err(ServerError::Configuration(problems));
     }
-    match pipeline.jobs.iter().find(|job| job.bridge.is_some()) {
-        Some(job) => Err(ServerError::invalid(format!("job `{}` has `trigger`: the coordinator starts no child pipelines yet", job.name))),
-        None => Ok(pipeline),
-    }
+    Ok(pipeline)
 }
 
 /// What a pipeline is started with, as the database keeps it.
@@ -63,11 +61,17 @@ pub(super) fn read_variables(text: &str) -> Vec<GivenVariable> {
 
 impl Live {
     /// Makes the facts that all payloads of a pipeline share.
-    pub(super) fn facts(project: Project, trigger: Trigger, record: &PipelineRecord, pipeline: &Pipeline) -> PayloadFacts {
+    pub(super) fn facts(
+        project: Project,
+        trigger: Trigger,
+        registry: Option<RegistryFacts>,
+        record: &PipelineRecord,
+        pipeline: &Pipeline,
+    ) -> PayloadFacts {
         PayloadFacts {
             project,
             trigger,
-            registry: None,
+            registry,
             is_remote: true,
             pipeline_id: record.id,
             pipeline_iid: record.iid,
@@ -76,11 +80,15 @@ impl Live {
         }
     }
 
-    /// Puts a pipeline together again.
-    pub(super) fn restored(connection: &Connection, record: &PipelineRecord, project: Project) -> Result<Self, ServerError> {
-        let trigger =
-            Trigger { source: record.source.clone(), variables: read_variables(&record.variables), inputs: Vec::new(), upstream: None };
-        let pipeline = evaluated(&project, &trigger)?;
+    /// Puts a pipeline together again from what is known of it and from its rows.
+    pub(super) fn restored(
+        connection: &Connection,
+        record: &PipelineRecord,
+        project: Project,
+        trigger: Trigger,
+        registry: Option<RegistryFacts>,
+        pipeline: Pipeline,
+    ) -> Result<Self, ServerError> {
         let jobs = JobRecord::list(connection, "WHERE pipeline_id = ? AND is_latest ORDER BY position", params![record.id])?;
         let is_same = jobs.len() == pipeline.jobs.len() && jobs.iter().zip(&pipeline.jobs).all(|(left, right)| left.name == right.name);
         if !is_same {
@@ -95,8 +103,8 @@ impl Live {
             is_canceling: job.is_canceling,
         });
         let state = State::restored(Plan::new(&pipeline), restored.collect());
-        let facts = Arc::new(Self::facts(project, trigger, record, &pipeline));
-        Ok(Self { pipeline, facts, state, latest: jobs.iter().map(|job| job.id).collect() })
+        let facts = Arc::new(Self::facts(project, trigger, registry, record, &pipeline));
+        Ok(Self { pipeline: pipeline.into(), facts, state, latest: jobs.iter().map(|job| job.id).collect() })
     }
 
     /// Advances the pipeline; the rows change with it. Nothing has happened until the caller commits and keeps what is returned.
@@ -174,7 +182,8 @@ pub(super) fn insert_job(
     tries: u8,
 ) -> Result<JobId, ServerError> {
     transaction.execute(
-        "INSERT INTO jobs (pipeline_id, position, name, stage, tags, status, tries, token, created_at) VALUES (?, ?, ?, ?, ?, 'created', ?, ?, ?)",
+        "INSERT INTO jobs (pipeline_id, position, name, stage, tags, status, tries, token, created_at, is_bridge)
+         VALUES (?, ?, ?, ?, ?, 'created', ?, ?, ?, ?)",
         params![
             pipeline,
             position,
@@ -183,7 +192,8 @@ pub(super) fn insert_job(
             record::joined(&job.tags),
             tries,
             crate::run::new_token().expose(),
-            record::now()
+            record::now(),
+            job.bridge.is_some()
         ],
     )?;
     Ok(JobId(u64::try_from(transaction.last_insert_rowid()).unwrap_or_default()))

@@ -10,8 +10,10 @@
 //! crash a pipeline goes on from its rows ([`live`]). A job that was handed out is the runner's once the runner has confirmed it; until
 //! then it goes back to the queue after [`ACKNOWLEDGE_WITHIN`].
 
+mod bridges;
 mod control;
 mod database;
+mod draft;
 mod error;
 mod expiry;
 mod files;
@@ -34,7 +36,7 @@ use dockwright_job::JobId;
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
-pub use control::{NewPipeline, Push};
+pub use control::{NewPipeline, PipelineFilter, Push};
 pub use error::ServerError;
 pub(crate) use expiry::expires_at;
 pub use queue::{JobUpdateRequest, Standing};
@@ -44,6 +46,7 @@ pub use runners::NewRunner;
 
 use crate::{
     directory::JobsDirectory,
+    predefined::{RegistryFacts, Upstream},
     project::{Mirror, ProjectPlace, Remote},
 };
 use live::Live;
@@ -62,6 +65,8 @@ pub struct ServerOptions {
     pub directory: PathBuf,
     /// Address that runners and jobs use, such as `http://ci.example:8080`.
     pub url: String,
+    /// The registry that jobs push to with their tokens.
+    pub registry: Option<RegistryFacts>,
 }
 
 /// The coordinator.
@@ -161,6 +166,12 @@ impl Book {
 
     fn pipeline(&self, id: u64) -> Result<PipelineRecord, ServerError> {
         PipelineRecord::find(&self.connection, "WHERE id = ?", params![id])?.ok_or(ServerError::NotFound { what: "pipeline" })
+    }
+
+    /// Returns what is known of a job that started a pipeline.
+    fn upstream(&self, bridge: JobId) -> Result<Upstream, ServerError> {
+        let pipeline = self.pipeline(self.job(bridge)?.pipeline_id)?;
+        Ok(Upstream { project_id: pipeline.project_id, pipeline_id: pipeline.id, job: bridge })
     }
 
     fn job(&self, id: JobId) -> Result<JobRecord, ServerError> {

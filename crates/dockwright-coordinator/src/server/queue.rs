@@ -39,7 +39,7 @@ impl Server {
     /// Gives a job to a runner, when there is one for it. It is the runner's once it has confirmed it.
     pub fn take_job(&self, runner: &RunnerRecord, details: &RunnerDetails) -> Result<Option<JobPayload>, ServerError> {
         let mut book = self.book();
-        let waiting = JobRecord::list(&book.connection, "WHERE status = 'pending' AND is_latest ORDER BY id", params![])?;
+        let waiting = JobRecord::list(&book.connection, "WHERE status = 'pending' AND is_latest AND NOT is_bridge ORDER BY id", params![])?;
         for job in waiting {
             if let Err(error) = self.load(&mut book, job.pipeline_id) {
                 tracing::error!(job = %job.id, %error, "the pipeline of a waiting job cannot be loaded");
@@ -146,10 +146,11 @@ impl Server {
         Ok(())
     }
 
-    /// Starts delayed jobs that are due, takes jobs back from runners that did not confirm them, and ends jobs whose runners have fallen silent. Erases artifacts
-    /// that have expired. Called every few seconds.
+    /// Starts delayed jobs that are due, does what bridges wait for, takes jobs back from runners that did not confirm them, and ends jobs
+    /// whose runners have fallen silent. Erases artifacts that have expired. Called every few seconds.
     pub fn tidy(&self) -> Result<(), ServerError> {
         self.start_due(Timestamp::now())?;
+        self.settle();
         self.erase_expired(Timestamp::now())?;
         self.tidy_at(Instant::now())
     }
@@ -170,7 +171,7 @@ impl Server {
     fn tidy_at(&self, now: Instant) -> Result<(), ServerError> {
         let running = {
             let mut book = self.book();
-            let running = JobRecord::list(&book.connection, "WHERE status = 'running' AND is_latest", params![])?;
+            let running = JobRecord::list(&book.connection, "WHERE status = 'running' AND is_latest AND NOT is_bridge", params![])?;
             for job in &running {
                 book.heard.entry(job.id).or_insert(now);
             }
@@ -217,7 +218,7 @@ mod tests {
     };
 
     fn open(root: &Path) -> Server {
-        let options = ServerOptions { directory: root.join("data"), url: "http://127.0.0.1:1".to_owned() };
+        let options = ServerOptions { directory: root.join("data"), url: "http://127.0.0.1:1".to_owned(), registry: None };
         Server::open(options).expect("the directory can be used")
     }
 

@@ -33,6 +33,16 @@ pub struct PipelineRecord {
     pub status: String,
     pub created_at: String,
     pub finished_at: Option<String>,
+    /// The job of another pipeline that started this one.
+    pub bridge_id: Option<JobId>,
+    pub(crate) archives: Option<String>,
+}
+
+impl PipelineRecord {
+    /// Tells whether its configuration is `trigger:include` of a job of the same project.
+    pub fn is_child(&self) -> bool {
+        self.archives.is_some()
+    }
 }
 
 /// One run of a job.
@@ -46,6 +56,8 @@ pub struct JobRecord {
     pub tags: Vec<String>,
     pub status: JobStatus,
     pub is_latest: bool,
+    /// It starts another pipeline; no runner gets it.
+    pub is_bridge: bool,
     pub tries: u8,
     pub is_allowed_to_fail: bool,
     pub is_canceling: bool,
@@ -148,6 +160,8 @@ fn pipeline(row: &Row<'_>) -> rusqlite::Result<PipelineRecord> {
         status: row.get("status")?,
         created_at: row.get("created_at")?,
         finished_at: row.get("finished_at")?,
+        bridge_id: row.get::<_, Option<u64>>("bridge_id")?.map(JobId),
+        archives: row.get("archives")?,
     })
 }
 
@@ -162,6 +176,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         tags: split(&tags),
         status: parse_status(&status),
         is_latest: row.get("is_latest")?,
+        is_bridge: row.get("is_bridge")?,
         tries: row.get("tries")?,
         is_allowed_to_fail: row.get("is_allowed_to_fail")?,
         is_canceling: row.get("is_canceling")?,

@@ -113,7 +113,7 @@ fn files(reader: &mut Reader<'_>, at: &str, node: &Node) -> Option<Vec<String>> 
 
 /// Describes `cache`.
 pub(super) fn shape() -> Shape {
-    Shape::one_or_list(Shape::map(KEYS, |key| match key {
+    Shape::nested(Shape::map(KEYS, |key| match key {
         "key" => {
             ("Name of the cache: jobs with the same key share it.", Shape::Either(vec![Shape::Scalar, Shape::map(KEY_KEYS, key_shape)]))
         }

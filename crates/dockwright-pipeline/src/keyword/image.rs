@@ -102,7 +102,7 @@ pub(super) fn shape() -> Shape {
 
 /// Describes `services`.
 pub(super) fn services_shape() -> Shape {
-    Shape::list(Shape::Either(vec![Shape::Text, Shape::map(SERVICE_KEYS, key_shape)]))
+    Shape::Nested(Box::new(Shape::Either(vec![Shape::Text, Shape::map(SERVICE_KEYS, key_shape)])))
 }
 
 fn key_shape(key: &str) -> (&'static str, Shape) {

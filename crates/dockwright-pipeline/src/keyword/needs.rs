@@ -142,7 +142,7 @@ pub(super) fn shape() -> Shape {
         _ => UNDESCRIBED,
     });
     let (of_pipeline, of_project) = (Shape::map(PIPELINE_KEYS, other_shape), Shape::map(PROJECT_KEYS, other_shape));
-    Shape::one_or_list(Shape::Either(vec![Shape::Name(Name::Job), own, of_pipeline, of_project]))
+    Shape::nested(Shape::Either(vec![Shape::Name(Name::Job), own, of_pipeline, of_project]))
 }
 
 fn other_shape(key: &str) -> (&'static str, Shape) {

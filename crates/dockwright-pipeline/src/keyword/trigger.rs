@@ -71,9 +71,7 @@ fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<
             return None;
         }
     };
-    if let Some(branch) = present(map, "branch") {
-        reader.text(&format!("{at}:branch"), &branch.value);
-    }
+    let branch = present(map, "branch").and_then(|branch| reader.text(&format!("{at}:branch"), &branch.value));
     if let Some(inputs) = present(map, "inputs") {
         reader.map(&format!("{at}:inputs"), &inputs.value);
         if let Downstream::Child(_) = downstream {
@@ -85,7 +83,7 @@ fn mapping(reader: &mut Reader<'_>, at: &str, node: &Node, map: &Map) -> Option<
     let forward = present(map, "forward").map(|entry| forward(reader, &format!("{at}:forward"), &entry.value));
     let (yaml_variables, pipeline_variables) = forward.unwrap_or((true, false));
     let strategy = present(map, "strategy").and_then(|entry| reader.one_of(&format!("{at} strategy"), &entry.value, STRATEGIES));
-    Some(Bridge { downstream, strategy, yaml_variables, pipeline_variables })
+    Some(Bridge { downstream, branch, strategy, yaml_variables, pipeline_variables })
 }
 
 fn forward(reader: &mut Reader<'_>, at: &str, node: &Node) -> (bool, bool) {

@@ -31,6 +31,12 @@ pub(crate) struct CoordinatorServeArgs {
     /// Look for pushes in all repositories every so many seconds, and start their pipelines
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) watch: Option<u64>,
+    /// Serve a registry for the images of jobs on this address, too; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) registry: Option<String>,
+    /// What jobs are told as `CI_REGISTRY`; without it, the address of the registry
+    #[arg(long, value_name = "HOST[:PORT]", requires = "registry")]
+    pub(crate) registry_host: Option<String>,
     /// Where to keep the database, traces and artifacts, instead of dockwright's own directory
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) data: Option<PathBuf>,

@@ -1,9 +1,11 @@
 //! `dockwright coordinator serve`: pipelines of local repositories, for runners that register here.
 
+mod registry;
+
 use std::{sync::Arc, time::Duration};
 
 use dockwright_coordinator::{
-    api,
+    RegistryFacts, api,
     server::{Server, ServerError, ServerOptions},
 };
 use tokio::net::TcpListener;
@@ -34,9 +36,14 @@ async fn serve(arguments: CoordinatorServeArgs, settings: &GlobalSettings, strea
     if arguments.url.is_none() && address.ip().is_unspecified() {
         print_warning("jobs are told an address that leads nowhere", Some("--url says how runners reach this coordinator"));
     }
+    let images = match &arguments.registry {
+        Some(listen) => Some(registry::Listening::bind(listen, arguments.registry_host.as_deref()).await?),
+        None => None,
+    };
     let options = ServerOptions {
         directory: arguments.data.clone().unwrap_or_else(|| settings.paths.home.join("coordinator")),
         url: arguments.url.clone().unwrap_or_else(|| format!("http://{address}")),
+        registry: images.as_ref().map(|images| RegistryFacts { host: images.host.clone() }),
     };
     let url = options.url.clone();
     let directory = options.directory.clone();
@@ -46,9 +53,14 @@ async fn serve(arguments: CoordinatorServeArgs, settings: &GlobalSettings, strea
     streams.data(format!("COORDINATOR={url}"));
     streams.data(format!("REGISTRATION_TOKEN_FILE={}", server.registration_token_file().display()));
     streams.data(format!("PERSONAL_TOKEN_FILE={}", server.personal_token_file().display()));
+    let server = Arc::new(server);
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let serving = tokio::spawn(api::serve(listener, Arc::new(server), watch, stop));
+    if let Some(images) = images {
+        streams.data(format!("REGISTRY={}", images.host));
+        images.serve(&directory, Arc::clone(&server), stop.clone()).await?;
+    }
+    let serving = tokio::spawn(api::serve(listener, server, watch, stop));
     signals.wait().await;
     streams.say("stopping: requests under way are finished; pipelines go on at the next start");
     stopped.cancel();

@@ -1,5 +1,8 @@
 //! `dockwright coordinator serve` with runners: whole pipelines over HTTP.
 
+mod downstream;
+mod registry;
+mod rest;
 mod world;
 
 use std::{fmt::Write as _, time::Duration};

@@ -55,6 +55,21 @@ impl World {
         commit(&self.root.path().join("repository"), config);
     }
 
+    /// Writes a file for the next commit.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        fs::write(self.root.path().join("repository").join(path), text).expect("a file");
+    }
+
+    /// Serves one more repository, with one commit on a branch.
+    pub(crate) fn add_project(&self, path: &str, branch: &str, config: &str) {
+        let repository = self.root.path().join(path.replace('/', "-"));
+        fs::create_dir(&repository).expect("a directory");
+        git(&repository, &["init", "--quiet"]);
+        git(&repository, &["checkout", "--quiet", "-B", branch]);
+        commit(&repository, config);
+        self.json("POST", "/projects", &serde_json::json!({ "path": path, "repository": repository }).to_string());
+    }
+
     /// Ends the coordinator without a word and starts it again at the same address.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill().expect("it runs");
@@ -71,6 +86,11 @@ impl World {
         call(&self.address, method, path, &format!("PRIVATE-TOKEN: {}\r\n", self.token("personal-token")), body)
     }
 
+    /// Returns the head of an answer.
+    pub(crate) fn head(&self, path: &str) -> String {
+        exchange(&self.address, "GET", path, &format!("PRIVATE-TOKEN: {}\r\n", self.token("personal-token")), "").1
+    }
+
     pub(crate) fn json(&self, method: &str, path: &str, body: &str) -> Value {
         let (status, bytes) = self.call(method, path, body);
         assert!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(&bytes));
@@ -82,7 +102,7 @@ impl World {
     }
 
     pub(crate) fn jobs(&self, pipeline: u64) -> Vec<Value> {
-        let jobs = self.json("GET", &format!("/projects/1/pipelines/{pipeline}/jobs?include_retried=true"), "");
+        let jobs = self.json("GET", &format!("/projects/1/pipelines/{pipeline}/jobs?include_retried=true&per_page=100"), "");
         jobs.as_array().expect("a list").clone()
     }
 
@@ -196,13 +216,17 @@ pub(crate) fn call(address: &str, method: &str, path: &str, headers: &str, body:
 }
 
 fn exchange(address: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, Vec<u8>) {
+    let headers = format!("Content-Type: application/json\r\n{headers}");
+    request(address, method, &format!("/api/v4{path}"), &headers, body)
+}
+
+/// One request to any server.
+pub(crate) fn request(address: &str, method: &str, target: &str, headers: &str, body: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).expect("the coordinator listens");
     let length = body.len();
-    let request = format!(
-        "{method} /api/v4{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\
-         Content-Type: application/json\r\n{headers}\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).expect("it takes the request");
+    let head =
+        format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
+    stream.write_all(head.as_bytes()).expect("it takes the request");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("it answers");
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");

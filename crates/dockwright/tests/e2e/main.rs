@@ -6,4 +6,5 @@ mod examples;
 mod faults;
 mod isolation;
 mod samples;
+mod served;
 mod world;

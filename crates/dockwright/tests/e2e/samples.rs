@@ -11,15 +11,16 @@ macro_rules! sample {
         include_bytes!(concat!("samples/", $name))
     };
 }
+pub(crate) use sample;
 
 /// A repository with the page's Dockerfile and tests, and the given configuration.
-fn files<'a>(configuration: &'a [u8], more: &[(&'a str, &'a [u8])]) -> Vec<(&'a str, &'a [u8])> {
+pub(crate) fn files<'a>(configuration: &'a [u8], more: &[(&'a str, &'a [u8])]) -> Vec<(&'a str, &'a [u8])> {
     let mut files = vec![(".gitlab-ci.yml", configuration), ("Dockerfile", DOCKERFILE), ("script/to/run/tests", TESTS)];
     files.extend_from_slice(more);
     files
 }
 
-fn assert_builds_and_tests(printed: &str) {
+pub(crate) fn assert_builds_and_tests(printed: &str) {
     for expected in [
         "Server Version:",
         "Successfully built",

@@ -89,7 +89,7 @@ fn ensure_user() {
     }
 }
 
-fn run_checked(command: &mut Command) -> Output {
+pub(crate) fn run_checked(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?} failed:\n{}", text(&output));
     output
@@ -201,7 +201,7 @@ impl World {
         text(&output)
     }
 
-    fn make_directory(&self, path: &Path) {
+    pub(crate) fn make_directory(&self, path: &Path) {
         fs::create_dir_all(path).expect("directory");
         self.give(path);
     }

@@ -11,16 +11,17 @@ use std::{
 };
 
 use dockwright_job::FailureReason;
-use dockwright_pipeline::{Bridge, ChildInclude, Downstream, Job, Strategy, expand_blank};
+use dockwright_pipeline::{Bridge, ChildInclude, Downstream, Job};
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{Descent, EndedChild, Owner};
 use crate::{
-    event::{JobEvent, JobStatus, PipelineResult, PipelineStatus},
+    downstream,
+    event::{JobEvent, JobStatus, PipelineResult},
+    include::Includes,
     payload::PayloadFacts,
-    predefined::{self, GivenVariable, Trigger, Upstream},
     run::{
         REQUEST_QUEUE, Request,
         child::{self, ChildError},
@@ -66,7 +67,7 @@ impl Owner {
         if self.descent.depth >= child::MAX_DEPTH {
             return Err(ChildError::TooDeep);
         }
-        let trigger = self.child_trigger(job, bridge);
+        let trigger = downstream::trigger(&self.facts, self.latest[job], &self.pipeline.jobs[job], bridge, "parent_pipeline");
         let sources: Vec<child::Source> =
             includes.iter().map(|include| child::Source { include: include.clone(), archive: self.archive_of(include) }).collect();
         let parent = self.facts.clone();
@@ -74,7 +75,10 @@ impl Owner {
         let includes = Arc::clone(&self.family.includes);
         let made = tokio::task::spawn_blocking(move || {
             let includes = includes.lock().unwrap_or_else(PoisonError::into_inner);
-            child::make(&parent.project, &given, parent.registry.as_ref(), &includes, &sources)
+            let files = Includes::new(&parent.project, includes.options.clone(), &*includes.web)?;
+            let made = child::make(&parent.project, &given, parent.registry.as_ref(), &files, &sources);
+            files.save()?;
+            made
         });
         let pipeline = made.await.expect("making a pipeline does not panic")?;
         let id = self.latest[job];
@@ -102,35 +106,9 @@ impl Owner {
         Ok(())
     }
 
-    /// Returns what a child pipeline is started with.
-    fn child_trigger(&self, job: JobIndex, bridge: &Bridge) -> Trigger {
-        let (id, job) = (self.latest[job], &self.pipeline.jobs[job]);
-        let parent = &self.facts.trigger;
-        let visible = self.visible(job);
-        let of_job = job.variables.iter().filter(|_| bridge.yaml_variables).map(|variable| GivenVariable {
-            key: variable.key.clone(),
-            value: if variable.raw { variable.value.clone() } else { expand_blank(&variable.value, &visible) },
-            masked: false,
-            file: false,
-        });
-        let mut variables: Vec<GivenVariable> = of_job.collect();
-        if bridge.pipeline_variables {
-            variables.retain(|variable| parent.variables.iter().all(|given| given.key != variable.key));
-            variables.extend(parent.variables.clone());
-        }
-        let upstream = Some(Upstream { pipeline_id: self.facts.pipeline_id, job: id });
-        Trigger { source: "parent_pipeline".to_owned(), variables, inputs: Vec::new(), upstream }
-    }
-
     /// Returns the variables that a job has before it starts.
     pub(super) fn visible(&self, job: &Job) -> IndexMap<String, String> {
-        let trigger = &self.facts.trigger;
-        let mut visible = predefined::project_variables(&self.facts.project, trigger, self.facts.registry.as_ref());
-        visible.extend(self.facts.pipeline_variables());
-        visible.extend(predefined::job_variables(job));
-        visible.extend(job.variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())));
-        visible.extend(trigger.variables.iter().map(|given| (given.key.clone(), given.value.clone())));
-        visible
+        downstream::visible(&self.facts, job)
     }
 
     fn archive_of(&self, include: &ChildInclude) -> Option<PathBuf> {
@@ -146,14 +124,11 @@ impl Owner {
         self.ended_children.extend(result.jobs);
         let strategy = self.pipeline.jobs[job].bridge.as_ref().and_then(|bridge| bridge.strategy);
         let Some(strategy) = strategy.filter(|_| self.state.status(job) == JobStatus::Running) else { return };
-        match (result.status, strategy) {
-            (PipelineStatus::Success, _) | (PipelineStatus::Skipped, Strategy::Mirror) => {
-                self.step(Event::Ended(job, Outcome::Success)).await;
-            }
-            (status, _) => {
-                self.say(self.latest[job], &format!("The child pipeline ended as {}.\n", status.as_str())).await;
-                self.fail_bridge(job).await;
-            }
+        if downstream::is_success(result.status, strategy) {
+            self.step(Event::Ended(job, Outcome::Success)).await;
+        } else {
+            self.say(self.latest[job], &format!("The child pipeline ended as {}.\n", result.status.as_str())).await;
+            self.fail_bridge(job).await;
         }
     }
 }
