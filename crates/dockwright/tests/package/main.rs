@@ -1,4 +1,7 @@
-//! The Debian package: built from this program, installed in a root file system of its own, used, upgraded, removed.
+//! The Debian package and the container image, made from this program. The package: installed in a root file system of its own, used, upgraded,
+//! removed.
+
+mod image;
 
 use std::process::{Command, Output};
 

@@ -56,7 +56,8 @@ impl RunnerConfigFile {
         })
     }
 
-    fn load_if_there(&self) -> Result<Option<LoadedConfig>, CommandError> {
+    /// The same, for a command that can wait for one. `None`: there is no file.
+    pub(super) fn load_if_there(&self) -> Result<Option<LoadedConfig>, CommandError> {
         let Some(text) = self.read()? else { return Ok(None) };
         let loaded = LoadedConfig::read(&text, variable);
         print_problems(&loaded.problems, self.path(), &text);

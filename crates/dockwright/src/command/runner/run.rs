@@ -58,7 +58,11 @@ pub(super) fn run(
     let file = RunnerConfigFile::decide(&arguments.config);
     tracing::info!(service = arguments.service, ConfigFile = %file.path().display(), "Starting multi-runner");
     let watch = Watch::begin(file.path());
-    let loaded = file.load()?;
+    // A container starts before anybody can register in it.
+    let loaded = file.load_if_there()?.unwrap_or_else(|| {
+        tracing::warn!(ConfigFile = %file.path().display(), "There is no configuration yet; waiting for `register` to make it");
+        LoadedConfig::default()
+    });
     let runtime = server::runtime()?;
     let ended = runtime.block_on(async {
         let mut service = Service::prepare(arguments, log_arguments, log, settings, file, watch)?;

@@ -152,6 +152,18 @@ fn a_changed_file_is_taken_over_and_a_broken_one_is_not() {
 }
 
 #[test]
+fn a_configuration_that_comes_later_is_waited_for() {
+    let machine = Machine::new();
+    let mut service = Service::start(&machine, &[]);
+    service.until("There is no configuration yet");
+    machine.gitlab.give("one", "true");
+    machine.write_config(&runners(&["one"]));
+    assert_eq!(machine.gitlab.ended(1)[0]["state"], "success");
+    service.signal(Signal::QUIT);
+    service.ended_with(0);
+}
+
+#[test]
 fn of_a_hundred_runners_nobody_waits_for_the_others() {
     let machine = Machine::new();
     let names: Vec<String> = (0..100).map(|number| format!("runner{number:03}")).collect();
