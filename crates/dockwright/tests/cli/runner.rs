@@ -342,7 +342,7 @@ fn list_and_lint_read_the_missions_files() {
 fn lint_points_at_what_is_wrong_and_names_what_has_no_effect() {
     let machine = Machine::new();
     machine.write_config(
-        "concurrent = 1\n[[runners]]\n  executor = \"docker\"\n  [runners.docker]\n    privilegd = true\n    network_mode = \"host\"\n",
+        "concurrent = 1\n[[runners]]\n  executor = \"docker\"\n  [runners.docker]\n    privilegd = true\n    isolation = \"process\"\n",
     );
     let printed = machine.runner(&["lint"]).ended_with(1);
     let shown = printed.stderr.replace(&machine.root.path().display().to_string(), "[root]");
@@ -358,7 +358,7 @@ fn lint_points_at_what_is_wrong_and_names_what_has_no_effect() {
 
     "#]]
     .assert_eq(&shown);
-    assert!(printed.stdout.contains("config.toml:6: `runners.docker.network_mode` has no effect"), "{}", printed.stdout);
+    assert!(printed.stdout.contains("config.toml:6: `runners.docker.isolation` has no effect"), "{}", printed.stdout);
     machine.runner(&["lint", "-c", "/no/such"]).ended_with(1);
 }
 
