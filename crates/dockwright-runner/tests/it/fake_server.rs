@@ -4,8 +4,11 @@ use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
     io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -91,7 +94,7 @@ impl Drop for FakeServer {
 impl FakeServer {
     pub(crate) async fn start(payloads: impl IntoIterator<Item = JobPayload>) -> Self {
         let state = Arc::new(Mutex::new(State { queue: payloads.into_iter().collect(), ..State::default() }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind((own_address(), 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         Self { address, task: serve(listener, &state), state }
     }
@@ -193,6 +196,14 @@ impl State {
         }
         Some(fault)
     }
+}
+
+/// A loopback address that nobody else has: on 127.0.0.1 a connection of another test could be given the port of a server that is away.
+fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let process = std::process::id() % 200;
+    Ipv4Addr::new(127, 10 + u8::try_from(process).expect("it is small"), high, low)
 }
 
 fn serve(listener: TcpListener, state: &Arc<Mutex<State>>) -> AbortHandle {
